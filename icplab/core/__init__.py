@@ -1,0 +1,1 @@
+"""What all stages share; knows none of them."""

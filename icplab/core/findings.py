@@ -1,0 +1,83 @@
+"""A finding: a computed sentence with its numbers, a code, a severity, a subject, an owner and an action."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from icplab.core.errors import ContractBroken, nearest
+from icplab.core.schema import ARTEFACTS, DTYPES
+
+SEVERITIES = ("info", "watch", "act")
+
+# Who owns a finding unless it says otherwise: the roles of the maturity matrix.
+OWNERS = {
+    "10_align": "RevOps",
+    "20_performance": "Analytics / Finance",
+    "30_segments": "Product Marketing / Strategy",
+    "40_traits": "Revenue Leadership / Product Marketing",
+    "50_tiers": "RevOps",
+    "60_activation": "Sales / Marketing / CS",
+    "70_governance": "Revenue Leadership",
+}
+
+CODES = frozenset(
+    """
+    duplicate-accounts orphan-records bulk-close stale-pipeline cut-export definition-change low-coverage
+    unknown-level label-variants defaults-taken
+    small-group heavy-tail reversal censoring mix-shift allocation-dependent plan-gap paper-vs-reality
+    best-level no-difference not-measured
+    segments-natural segments-reproducible segments-constructive segments-none source-artefact not-describable
+    evidence-poor label-only too-many-segments industry-only
+    leak missingness-leak confounded-trait segment-specific-trait insufficient-evidence single-icp
+    supported-trait nothing-supported
+    no-usable-ranking tiers-merged over-capacity calibration tier-promise
+    uncovered-cell unconnected-segment unsafe-value definition-conflict files-written
+    drift backtest-miss retire-segment redefine-trait new-use-case price-or-product-change poor-fit-unchanged
+    review-overdue high-traffic-low-qualification low-traffic-high-acceptance high-forms-low-fit strong-talks-slow-cycles
+    backtest-hit no-earlier-run compared-with-earlier decision-due
+    """.split()
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One computed sentence. `numbers` holds every number that the sentence prints."""
+
+    code: str
+    step: str
+    severity: str
+    subject: str
+    sentence: str
+    numbers: Mapping[str, object] = field(default_factory=dict)
+    owner: str = ""
+    action: str = ""
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ContractBroken(f'finding code "{self.code}" is not declared{nearest(self.code, CODES)}')
+        if self.severity not in SEVERITIES:
+            raise ContractBroken(f'severity "{self.severity}" is not one of {SEVERITIES}')
+        if self.step not in OWNERS:
+            raise ContractBroken(f'step "{self.step}" is not one of {tuple(OWNERS)}')
+        if not self.owner:
+            object.__setattr__(self, "owner", OWNERS[self.step])
+
+
+def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
+    """The artefact `findings`: one row per finding, most urgent first, then by code and subject."""
+    columns = {c.name: DTYPES[c.kind] for c in ARTEFACTS["findings"].columns}
+    rows = [
+        {**{c: getattr(f, c) for c in columns if c != "numbers"}, "numbers": json.dumps(dict(f.numbers), sort_keys=True, default=_plain)}
+        for f in sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.code, f.subject, f.sentence))
+    ]
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+
+
+def _plain(value: object) -> object:
+    """JSON for numpy scalars and dates."""
+    item = getattr(value, "item", None)
+    return item() if callable(item) else str(value)
