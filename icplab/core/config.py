@@ -286,15 +286,19 @@ def _convert(kind: typing.Any, value: object, path: str, problems: list[Problem]
         except ValueError:
             pass
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        names = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false", dt.date: "a date like 2026-06-30"}
+        names = {
+            int: "a whole number",
+            float: "a number",
+            str: "text in quotes",
+            bool: "true or false",
+            dt.date: "a date like 2026-06-30",
+        }
         problems.append(_problem(path, value, f"must be {names.get(kind, kind.__name__)}"))
     return value
 
 
 def _problem(path: str, value: object, message: str) -> Problem:
-    return Problem(
-        "ICP-E100", message, fix=f"correct [{path}]", file=SETTINGS_FILE, column=path, value=str(value)[:80]
-    )
+    return Problem("ICP-E100", message, fix=f"correct [{path}]", file=SETTINGS_FILE, column=path, value=str(value)[:80])
 
 
 def _check(settings: Settings) -> list[Problem]:
@@ -321,12 +325,15 @@ def _check(settings: Settings) -> list[Problem]:
     ):
         if value is not None and not low <= value <= high:
             problems.append(_problem(path, value, f"must lie between {low} and {high}"))
-    for path, value, allowed in [
+    for path, word, allowed in [
         ("value.amount_is", settings.value.amount_is, ("annual", "total", "monthly")),
         *((f"traits.{n}.family", t.family, ("", *FAMILIES)) for n, t in settings.traits.items()),
         *((f"traits.{n}.role", t.role, ("", *TRAIT_ROLES)) for n, t in settings.traits.items()),
-        *((f"traits.{n}.kind", t.kind, ("", "number", "flag", "category", "multi")) for n, t in settings.traits.items()),
+        *(
+            (f"traits.{n}.kind", t.kind, ("", "number", "flag", "category", "multi"))
+            for n, t in settings.traits.items()
+        ),
     ]:
-        if value not in allowed:
-            problems.append(_problem(path, value, f"is not one of {list(allowed)}{nearest(str(value), allowed)}"))
+        if word not in allowed:
+            problems.append(_problem(path, word, f"is not one of {list(allowed)}{nearest(word, allowed)}"))
     return problems

@@ -24,23 +24,23 @@ OWNERS = {
     "70_governance": "Revenue Leadership",
 }
 
-CODES = frozenset(
-    """
-    duplicate-accounts orphan-records bulk-close stale-pipeline cut-export definition-change low-coverage
-    unknown-level label-variants defaults-taken
-    small-group heavy-tail reversal censoring mix-shift allocation-dependent plan-gap paper-vs-reality
-    best-level no-difference not-measured
-    segments-natural segments-reproducible segments-constructive segments-none source-artefact not-describable
-    evidence-poor label-only too-many-segments industry-only
-    leak missingness-leak confounded-trait segment-specific-trait insufficient-evidence single-icp
-    supported-trait nothing-supported
-    no-usable-ranking tiers-merged over-capacity calibration tier-promise
-    uncovered-cell unconnected-segment unsafe-value definition-conflict files-written
-    drift backtest-miss retire-segment redefine-trait new-use-case price-or-product-change poor-fit-unchanged
-    review-overdue high-traffic-low-qualification low-traffic-high-acceptance high-forms-low-fit strong-talks-slow-cycles
-    backtest-hit no-earlier-run compared-with-earlier decision-due
-    """.split()
-)
+# Every code a finding may carry, by the step that usually finds it. Outside checks rely on these names.
+_CODES = {
+    "intake": """duplicate-accounts orphan-records bulk-close stale-pipeline cut-export definition-change low-coverage
+        label-variants defaults-taken""",
+    "performance": """small-group heavy-tail reversal censoring mix-shift allocation-dependent plan-gap paper-vs-reality
+        best-level no-difference not-measured""",
+    "segments": """segments-natural segments-reproducible segments-constructive segments-none source-artefact
+        not-describable evidence-poor label-only too-many-segments industry-only""",
+    "traits": """leak missingness-leak confounded-trait segment-specific-trait insufficient-evidence single-icp
+        supported-trait nothing-supported""",
+    "tiers": "no-usable-ranking tiers-merged over-capacity calibration tier-promise",
+    "activation": "uncovered-cell unconnected-segment unsafe-value definition-conflict files-written",
+    "governance": """drift backtest-miss backtest-hit retire-segment redefine-trait new-use-case price-or-product-change
+        poor-fit-unchanged review-overdue high-traffic-low-qualification low-traffic-high-acceptance high-forms-low-fit
+        strong-talks-slow-cycles no-earlier-run compared-with-earlier decision-due""",
+}
+CODES = frozenset(code for block in _CODES.values() for code in block.split())
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,10 @@ def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
     """The artefact `findings`: one row per finding, most urgent first, then by code and subject."""
     columns = {c.name: DTYPES[c.kind] for c in ARTEFACTS["findings"].columns}
     rows = [
-        {**{c: getattr(f, c) for c in columns if c != "numbers"}, "numbers": json.dumps(dict(f.numbers), sort_keys=True, default=_plain)}
+        {
+            **{c: getattr(f, c) for c in columns if c != "numbers"},
+            "numbers": json.dumps(dict(f.numbers), sort_keys=True, default=_plain),
+        }
         for f in sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.code, f.subject, f.sentence))
     ]
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)

@@ -623,7 +623,7 @@ def check_artefact(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     for column in table.columns:
         if column.name not in frame:
             frame[column.name] = None
-        frame[column.name] = frame[column.name].astype(DTYPES[column.kind])
+        frame[column.name] = frame[column.name].astype(pd.api.types.pandas_dtype(DTYPES[column.kind]))
     return frame[[c.name for c in table.columns] + [c for c in frame if c not in table.by_name]]
 
 

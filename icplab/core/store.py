@@ -53,7 +53,10 @@ class Store:
     def write_json(self, step: str, name: str, content: object) -> Path:
         """Write a JSON document of this step; returns its path."""
         path = self._part(step, f"{name}.json")
-        path.write_text(json.dumps(content, indent=1, sort_keys=True, default=_plain, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(content, indent=1, sort_keys=True, default=_plain, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
         return path
 
     def read(self, name: str) -> pd.DataFrame:
@@ -84,7 +87,9 @@ class Store:
             written.append(target / f"{name}.parquet")
             if name == "findings":
                 rows = [{**r, "numbers": json.loads(r["numbers"])} for r in frame.astype(object).to_dict("records")]
-                (target / "findings.json").write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+                (target / "findings.json").write_text(
+                    json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+                )
                 written.append(target / "findings.json")
         for path in sorted(self.folder.glob("steps/*/*.json")):
             if path.name == "done.json":

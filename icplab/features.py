@@ -1,0 +1,457 @@
+"""Reads canonical tables, makes one row per account and one per opportunity, as known on a date.
+
+Nothing dated after `as_of` reaches a feature: `view_on` takes it out first, and a property test holds that.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.config import Settings
+from icplab.core.errors import BadInput, Problem
+from icplab.core.schema import CANONICAL
+
+Tables = dict[str, pd.DataFrame]
+
+# Date column by which a row of a table came into being. Tables without one are taken as they are.
+BORN = {
+    "accounts": "created_at",
+    "opportunities": "created_at",
+    "stage_history": "entered_at",
+    "leads": "created_at",
+    "activities": "occurred_at",
+    "usage": "period",
+    "campaigns": "started_at",
+    "spend": "month",
+    "rates": "valid_from",
+    "field_history": "changed_at",
+    "traffic": "month",
+    "subscriptions": "started_at",
+    "feedback": "given_at",
+    "events": "happened_at",
+}
+# Dates that may lie ahead of `as_of` although the row is older: they are not known yet.
+LATER = {
+    "opportunities": ("closed_at",),
+    "leads": ("qualified_at", "accepted_at", "disqualified_at"),
+    "subscriptions": ("ended_at",),
+    "campaigns": ("ended_at",),
+}
+ACCOUNT_CANDIDATES = ("industry", "employees", "annual_revenue", "country", "region", "founded_year")
+OPPORTUNITY_CANDIDATES = ("source", "product", "play")
+INTENT_HALF_LIFE_DAYS = 30  # method.md §5 offers 7, 14, 30, 60; chosen forward by the tiers step later
+ACTIVITY_WINDOWS = (30, 90, 365)
+TRUE = frozenset({"yes", "true", "1", "y", "t", "ja", "oui", "si"})
+FALSE = frozenset({"no", "false", "0", "n", "f", "nein", "non"})
+DECISION_MAKERS = re.compile(r"decision|economic|executive|sponsor|budget", re.IGNORECASE)
+# Above this share of distinct values a text column identifies accounts rather than describing them.
+IDENTIFYING_SHARE = 0.5
+MAX_LEVELS = 300
+
+
+def view_on(tables: Tables, as_of: pd.Timestamp) -> Tables:
+    """Canonical tables as known on `as_of` (inclusive).
+
+    Rows born later are gone; dates after `as_of` are blank; an opportunity that closed later is open again, without loss
+    reason; account values changed later (per `field_history`) are back at their old value. Rows without a birth date stay.
+    """
+    view = {name: _born_until(name, frame, as_of) for name, frame in tables.items()}
+    for name, columns in LATER.items():
+        if name in view:
+            view[name] = _blank_later(name, view[name], columns, as_of)
+    if "field_history" in tables and len(tables["field_history"]):
+        view["accounts"] = _roll_back(view["accounts"], "accounts", "account_id", tables["field_history"], as_of)
+    return view
+
+
+def build_catalogue(tables: Tables, settings: Settings) -> pd.DataFrame:
+    """One row per candidate trait, typed by inspection and overridden by `[traits.<column>]`.
+
+    Returns columns trait, table, kind (number, flag, category, multi), family, role, known_at (created, snapshot, history
+    or a date column), fill_rate (fraction of rows), levels (distinct values), excluded, reason. Sorted by table and trait.
+    """
+    rows = [
+        _describe(table, column, tables[table][column], settings, tables)
+        for table, built_in in (("accounts", ACCOUNT_CANDIDATES), ("opportunities", OPPORTUNITY_CANDIDATES))
+        for column in sorted(tables[table].columns)
+        if column in built_in or column not in CANONICAL[table].by_name
+    ]
+    columns = [
+        "trait",
+        "table",
+        "kind",
+        "family",
+        "role",
+        "known_at",
+        "fill_rate",
+        "levels",
+        "excluded",
+        "reason",
+    ]
+    return pd.DataFrame(rows, columns=columns).sort_values(["table", "trait"], ignore_index=True)
+
+
+def build_opportunities(tables: Tables, settings: Settings, as_of: pd.Timestamp) -> pd.DataFrame:
+    """One row per opportunity known on `as_of`, with its annual value in the reporting currency.
+
+    Returns
+    -------
+    DataFrame sorted by opportunity_id: opportunity_id, account_id (may be null), family_id, created_at, closed_at, status,
+    type, motion (new or expansion), stage, source, campaign_id, owner, product, loss_reason, play, term_months, amount (as
+    exported), acv (per year), tcv, margin_rate (fraction; NaN when nowhere given), cycle_days, age_days (open only), then
+    every further column of the export, typed by the catalogue.
+
+    Raises
+    ------
+    BadInput
+        ICP-E065 when an amount is in a currency without a rate on its date.
+    """
+    view = view_on(tables, as_of)
+    frame = view["opportunities"].sort_values("opportunity_id", ignore_index=True)
+    frame["type"] = frame["type"].fillna("new")
+    frame["motion"] = frame["type"].where(frame["type"] == "new", "expansion")
+    families = build_families(view, settings)
+    # An opportunity without account is its own family: nothing links it to another.
+    frame["family_id"] = frame["account_id"].map(families).fillna("~" + frame["opportunity_id"]).astype("str")
+    frame["acv"] = _annual(frame, settings) * _exchange(frame, view["rates"], settings, as_of)
+    frame["tcv"] = frame["acv"] * frame["term_months"].fillna(12) / 12
+    frame["margin_rate"] = _margin_rate(frame, view["products"], settings)
+    frame["cycle_days"] = (frame["closed_at"] - frame["created_at"]).dt.days.astype("float64")
+    age = (as_of - frame["created_at"]).dt.days.astype("float64")
+    frame["age_days"] = age.where(frame["status"] == "open")
+    catalogue = build_catalogue(view, settings)
+    frame = _typed(frame, catalogue[catalogue["table"] == "opportunities"])
+    first = [
+        *(
+            "opportunity_id",
+            "account_id",
+            "family_id",
+            "created_at",
+            "closed_at",
+            "status",
+            "type",
+            "motion",
+            "stage",
+        ),
+        *(
+            "source",
+            "campaign_id",
+            "owner",
+            "product",
+            "loss_reason",
+            "play",
+            "term_months",
+            "amount",
+            "acv",
+            "tcv",
+        ),
+        *("margin_rate", "cycle_days", "age_days"),
+    ]
+    further = [str(c) for c in frame.columns if c not in first and c not in CANONICAL["opportunities"].by_name]
+    return frame[first + sorted(further)]
+
+
+def build_accounts(tables: Tables, settings: Settings, as_of: pd.Timestamp) -> pd.DataFrame:
+    """One row per account known on `as_of`: identity, candidate traits (typed), and what was measured until then.
+
+    Counts from a table that was delivered are 0 where an account has no row; figures from a table that was not are null.
+    Columns: see docs/architecture.md. Sorted by account_id.
+    """
+    view = view_on(tables, as_of)
+    frame = view["accounts"].sort_values("account_id", ignore_index=True)
+    catalogue = build_catalogue(view, settings)
+    traits = catalogue.loc[catalogue["table"] == "accounts", "trait"].tolist()
+    frame = _typed(frame, catalogue[catalogue["table"] == "accounts"])
+    frame["family_id"] = frame["account_id"].map(build_families(view, settings)).astype("str")
+    identity = [
+        "account_id",
+        "family_id",
+        "name",
+        "account_type",
+        "owner",
+        "domain",
+        "linkedin_url",
+        "created_at",
+    ]
+    frame = frame[identity + [c for c in traits if c not in identity]]
+    measured = [
+        _from_opportunities(build_opportunities(tables, settings, as_of)),
+        _from_contacts(view["contacts"], view["opportunity_contacts"], view["opportunities"]),
+        _from_activities(view["activities"], as_of),
+        _from_usage(view["usage"], as_of),
+        _from_subscriptions(view["subscriptions"], view["rates"], settings, as_of),
+    ]
+    for part in measured:
+        counts = [str(c) for c in part.columns if part[c].dtype == "int64"]
+        frame = frame.merge(part, left_on="account_id", right_index=True, how="left")
+        if len(part):
+            frame[counts] = frame[counts].fillna(0)
+        frame[counts] = frame[counts].astype("float64")
+    frame["n_opportunities"] = frame["n_opportunities"].fillna(0)
+    frame["is_customer"] = (frame["n_won"].fillna(0) > 0).astype("boolean")
+    return frame.copy()
+
+
+def build_families(tables: Tables, settings: Settings) -> pd.Series:
+    """Family of each account (index account_id): the root of its parent chain, the unit of resampling.
+
+    Exports without identifiers (`row_id`) cannot say whether two identical records are one organisation, so identical
+    records share a family.
+    """
+    accounts = tables["accounts"]
+    ids = pd.Index(accounts["account_id"])
+    if settings.source("accounts").row_id:
+        return _identical(tables, ids)
+    parent = pd.Series(accounts["parent_account_id"].to_numpy(), index=ids)
+    parent = parent.where(parent.isin(ids), pd.Series(ids, index=ids))
+    # Pointer jumping: each round doubles the distance; 20 rounds reach any real hierarchy, and a loop cannot hang it.
+    for _ in range(20):
+        parent = pd.Series(parent.reindex(parent.to_numpy()).to_numpy(), index=ids)
+    return parent.astype("str")
+
+
+def type_values(values: pd.Series, kind: str) -> pd.Series:
+    """Text of a trait column as its kind: number float64, flag boolean, category and multi text (multi sorted, no doubles)."""
+    if kind == "number":
+        return pd.to_numeric(values, errors="coerce").astype("float64")
+    if kind == "flag":
+        low = values.astype("str").str.strip().str.lower()
+        return low.isin(TRUE).astype("boolean").where(low.isin(TRUE | FALSE))
+    if kind == "multi":
+        return values.map({v: _tidy(v) for v in values.dropna().unique()}).astype("str")
+    return values.astype("str").str.strip()
+
+
+def _tidy(value: str) -> str:
+    return ";".join(sorted({part.strip() for part in value.split(";")} - {""}))
+
+
+def _born_until(name: str, frame: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+    if name not in BORN:
+        return frame.copy()
+    born = frame[BORN[name]]
+    return frame[born.isna() | (born <= as_of)].copy()
+
+
+def _blank_later(name: str, frame: pd.DataFrame, columns: tuple[str, ...], as_of: pd.Timestamp) -> pd.DataFrame:
+    if name == "opportunities":
+        reopened = frame["closed_at"] > as_of
+        frame["status"] = frame["status"].mask(reopened, "open")
+        frame["loss_reason"] = frame["loss_reason"].mask(reopened)
+    for column in columns:
+        frame[column] = frame[column].where(frame[column] <= as_of)
+    return frame
+
+
+def _roll_back(frame: pd.DataFrame, table: str, key: str, history: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Values as they were on `as_of`: the old value of the first change after it."""
+    later = history[(history["object"] == table) & (history["changed_at"] > as_of)]
+    first = later.sort_values("changed_at", kind="stable").drop_duplicates(["record_id", "field"])
+    for field, changes in first.groupby("field"):
+        if field in frame and field != key:
+            back = changes.set_index("record_id")["old_value"]
+            known = frame[key].isin(back.index)
+            old = frame.loc[known, key].map(back)
+            frame.loc[known, field] = pd.to_numeric(old) if frame[field].dtype == "float64" else old
+    return frame
+
+
+def _describe(table: str, column: str, values: pd.Series, settings: Settings, tables: Tables) -> dict:
+    """Kind, family and fitness of one candidate column."""
+    given = settings.traits.get(column)
+    kind = (given.kind if given else "") or _kind(values)
+    filled = values.dropna()
+    levels = int(filled.nunique())
+    role = given.role if given else ""
+    reason = _reason_to_exclude(column, kind, filled, len(values), settings)
+    return {
+        "trait": column,
+        "table": table,
+        "kind": "category" if kind == "date" else kind,
+        "family": (given.family if given else "") or _family(table, kind, role),
+        "role": role,
+        "known_at": (given.known_at if given else "") or _known_at(table, column, tables),
+        "fill_rate": len(filled) / max(len(values), 1),
+        "levels": levels,
+        "excluded": bool(reason),
+        "reason": reason,
+    }
+
+
+def _kind(values: pd.Series) -> str:
+    """number, flag, category, multi or date, from what stands in the column."""
+    if values.dtype == "float64":
+        return "number"
+    if values.dtype == "boolean":
+        return "flag"
+    distinct = pd.Series(values.dropna().unique(), dtype="str").str.strip()
+    if distinct.empty:
+        return "category"
+    if set(distinct.str.lower()) <= TRUE | FALSE:
+        return "flag"
+    if pd.to_numeric(distinct, errors="coerce").notna().all():
+        return "number"
+    if distinct.str.contains(";").any():
+        return "multi"
+    return "date" if distinct.str.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?").all() else "category"
+
+
+def _reason_to_exclude(column: str, kind: str, filled: pd.Series, rows: int, settings: Settings) -> str:
+    given = settings.traits.get(column)
+    if column in settings.plan.excluded or (given and given.exclude):
+        return "left out by the plan"
+    if given and given.role == "forbidden":
+        return "forbidden by the plan"
+    if settings.plan.candidates and column not in settings.plan.candidates:
+        return "not a candidate of the plan"
+    levels = filled.nunique()
+    if filled.empty:
+        return "empty"
+    if levels == 1 and len(filled) == rows and kind != "flag":
+        return "the same everywhere"
+    if kind == "date":
+        return "a date"
+    if kind == "category" and (levels > MAX_LEVELS or (levels > 20 and levels > IDENTIFYING_SHARE * len(filled))):
+        return "too many different values"
+    return ""
+
+
+def _family(table: str, kind: str, role: str) -> str:
+    if role == "technology" or kind == "multi":
+        return "technographic"
+    return "firmographic" if table == "accounts" else "behavioural"
+
+
+def _known_at(table: str, column: str, tables: Tables) -> str:
+    history = tables.get("field_history")
+    if history is not None and ((history["object"] == table) & (history["field"] == column)).any():
+        return "history"
+    return "created" if column == "source" else "snapshot"
+
+
+def _typed(frame: pd.DataFrame, catalogue: pd.DataFrame) -> pd.DataFrame:
+    kinds = dict(zip(catalogue["trait"], catalogue["kind"], strict=True))
+    typed = {str(column): type_values(frame[str(column)], kind) for column, kind in kinds.items()}
+    return frame.assign(**typed)
+
+
+def _annual(frame: pd.DataFrame, settings: Settings) -> pd.Series:
+    """Annual value: amount × 12 / term where a term is given, else as [value] amount_is says."""
+    factor = {"annual": 1.0, "total": 1.0, "monthly": 12.0}[settings.value.amount_is]
+    per_term = 12.0 / frame["term_months"].where(frame["term_months"] > 0)
+    return frame["amount"] * per_term.fillna(factor)
+
+
+def _exchange(
+    frame: pd.DataFrame,
+    rates: pd.DataFrame,
+    settings: Settings,
+    as_of: pd.Timestamp,
+    dated: str = "closed_at",
+) -> pd.Series:
+    """Worth of one unit of each row's currency in the reporting currency, on its date (else created, else as_of)."""
+    home = settings.workspace.currency
+    foreign = frame["currency"].notna() & (frame["currency"] != home) & (frame["currency"].nunique() > 1 or bool(home))
+    if not foreign.any() or (not home and frame["currency"].nunique() == 1):
+        return pd.Series(1.0, index=frame.index)
+    dates = frame[dated]
+    if "created_at" in frame:
+        dates = dates.fillna(frame["created_at"])
+    wanted = pd.DataFrame({"currency": frame["currency"], "at": dates.fillna(as_of), "row": frame.index})
+    wanted = wanted[foreign].sort_values("at", kind="stable")
+    known = rates.rename(columns={"valid_from": "at"})[["currency", "at", "rate"]].sort_values("at", kind="stable")
+    found = pd.merge_asof(wanted, known, on="at", by="currency")
+    missing = found[found["rate"].isna()]
+    if len(missing):
+        first = missing.iloc[0]
+        raise BadInput(
+            Problem(
+                "ICP-E065",
+                f"has no exchange rate to {home or 'a reporting currency'} on {first['at']:%Y-%m-%d}",
+                fix="add a rates table (currency, valid_from, rate) and [workspace] currency",
+                column="currency",
+                value=str(first["currency"]),
+                count=len(missing),
+            )
+        )
+    return pd.Series(1.0, index=frame.index).where(~foreign, found.set_index("row")["rate"].reindex(frame.index))
+
+
+def _margin_rate(frame: pd.DataFrame, products: pd.DataFrame, settings: Settings) -> pd.Series:
+    """Gross margin of the row, else of its product, else of [economics]; NaN when nowhere given."""
+    by_product = products.drop_duplicates("product").set_index("product")["gross_margin"]
+    rate = frame["gross_margin"].astype("float64").fillna(frame["product"].map(by_product).astype("float64"))
+    default = settings.economics.gross_margin
+    return rate if default is None else rate.fillna(default)
+
+
+def _identical(tables: Tables, ids: pd.Index) -> pd.Series:
+    """Accounts whose records agree in everything but their ids share a family: that of the first such record."""
+    accounts = tables["accounts"].drop(columns=["name", "domain", "parent_account_id"], errors="ignore")
+    opportunities = tables["opportunities"].drop(columns="opportunity_id")
+    records = accounts.merge(opportunities, on="account_id", how="left", suffixes=("", "_opportunity"))
+    records = records.sort_values("account_id", kind="stable")
+    code = records.drop(columns="account_id").astype("str").fillna("").agg("\x1f".join, axis=1)
+    code = code.groupby(records["account_id"]).agg("\x1e".join)
+    first = pd.Series(code.index, index=code.index).groupby(code).transform("min")
+    return first.reindex(ids).astype("str")
+
+
+def _from_opportunities(frame: pd.DataFrame) -> pd.DataFrame:
+    known = frame[frame["account_id"].notna()]
+    won = known[known["status"] == "won"]
+    counts = pd.crosstab(known["account_id"], known["status"]).reindex(columns=["won", "lost", "open"], fill_value=0)
+    return pd.DataFrame(
+        {
+            "n_opportunities": counts.sum(axis=1),
+            "n_won": counts["won"],
+            "n_lost": counts["lost"],
+            "n_open": counts["open"],
+            "last_closed_at": known.groupby("account_id")["closed_at"].max(),
+            "won_acv": won.groupby("account_id")["acv"].sum(min_count=1),
+        }
+    ).rename_axis("account_id")
+
+
+def _from_contacts(contacts: pd.DataFrame, roles: pd.DataFrame, opportunities: pd.DataFrame) -> pd.DataFrame:
+    """People and roles. Roles on opportunities count only where the opportunity is known."""
+    on_known = roles[roles["opportunity_id"].isin(opportunities["opportunity_id"])]
+    owner = opportunities.set_index("opportunity_id")["account_id"]
+    on_known = on_known.assign(account_id=on_known["opportunity_id"].map(owner))
+    deciding = on_known[on_known["role"].fillna("").str.contains(DECISION_MAKERS)]
+    return pd.DataFrame(
+        {
+            "n_contacts": contacts.groupby("account_id")["contact_id"].nunique(),
+            "n_roles": on_known.groupby("account_id")["role"].nunique(),
+            "n_decision_makers": deciding.groupby("account_id")["contact_id"].nunique(),
+        }
+    ).rename_axis("account_id")
+
+
+def _from_activities(activities: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Events in windows before `as_of`, and their weight halved every INTENT_HALF_LIFE_DAYS."""
+    account = activities["account_id"]
+    age = (as_of - activities["occurred_at"]).dt.days.astype("float64")
+    weight = activities["weight"].fillna(1.0) * np.exp2(-age / INTENT_HALF_LIFE_DAYS)
+    columns = {f"activities_{days}d": (age < days).astype("int64").groupby(account).sum() for days in ACTIVITY_WINDOWS}
+    columns["intent_30d"] = weight.round(9).groupby(account).sum()
+    columns["last_activity_at"] = activities.groupby("account_id")["occurred_at"].max()
+    return pd.DataFrame(columns).rename_axis("account_id")
+
+
+def _from_usage(usage: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+    recent = usage[usage["period"] > as_of - pd.Timedelta(days=90)]
+    return pd.DataFrame({"usage_90d": recent.groupby("account_id")["value"].sum()}).rename_axis("account_id")
+
+
+def _from_subscriptions(
+    subscriptions: pd.DataFrame, rates: pd.DataFrame, settings: Settings, as_of: pd.Timestamp
+) -> pd.DataFrame:
+    """Recurring revenue in force on `as_of`, in the reporting currency."""
+    running = subscriptions[subscriptions["ended_at"].isna()]
+    monthly = running["mrr"] * _exchange(running, rates, settings, as_of, dated="started_at")
+    mrr = monthly.groupby(running["account_id"]).sum()
+    return pd.DataFrame({"mrr": mrr, "arr": mrr * 12}).rename_axis("account_id")

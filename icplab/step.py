@@ -1,0 +1,205 @@
+"""What a notebook opens: one step of a run, with its tables as known on a date and the artefacts of earlier steps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from icplab import features
+from icplab.core.config import Settings, settings_from_json
+from icplab.core.errors import BadInput, Problem
+from icplab.core.findings import Finding, findings_table
+from icplab.core.schema import CANONICAL
+from icplab.core.store import Store, read_parquet, sha256_of
+
+STEPS = (
+    "10_align",
+    "20_performance",
+    "30_segments",
+    "40_traits",
+    "50_tiers",
+    "60_activation",
+    "70_governance",
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run. Tables are as known on `as_of`; nothing later can be reached through it.
+
+    Attributes
+    ----------
+    name : one of STEPS
+    folder : the run folder
+    settings : all of `icplab.toml` and `playbook.toml`
+    as_of : date everything is computed as known on
+    seed : whole number of this step, derived from the workspace's seed and the step's name
+    inputs : what the intake found (files, hashes, ledger, notes)
+    """
+
+    name: str
+    folder: Path
+    settings: Settings
+    as_of: pd.Timestamp
+    seed: int
+    inputs: dict
+
+    @cached_property
+    def all_tables(self) -> dict[str, pd.DataFrame]:
+        """Every canonical table with all its rows, later ones too: only for looking back from an earlier date."""
+        return {name: self._load(name) for name in CANONICAL}
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every canonical table as known on `as_of`; tables that were not delivered are empty and typed."""
+        return features.view_on(self.all_tables, self.as_of)
+
+    @cached_property
+    def accounts(self) -> pd.DataFrame:
+        """One row per account (`features.build_accounts`)."""
+        return features.build_accounts(self.all_tables, self.settings, self.as_of)
+
+    @cached_property
+    def opportunities(self) -> pd.DataFrame:
+        """One row per opportunity (`features.build_opportunities`)."""
+        return features.build_opportunities(self.all_tables, self.settings, self.as_of)
+
+    @cached_property
+    def catalogue(self) -> pd.DataFrame:
+        """One row per candidate trait (`features.build_catalogue`)."""
+        return features.build_catalogue(self.tables, self.settings)
+
+    def opportunities_on(self, as_of: pd.Timestamp) -> pd.DataFrame:
+        """Opportunities as known on an earlier date; a later one is refused."""
+        return features.build_opportunities(self.all_tables, self.settings, self._earlier(as_of))
+
+    def accounts_on(self, as_of: pd.Timestamp) -> pd.DataFrame:
+        """Accounts as known on an earlier date; a later one is refused."""
+        return features.build_accounts(self.all_tables, self.settings, self._earlier(as_of))
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder)
+
+    @property
+    def previous(self) -> Store | None:
+        """Artefacts of the run to compare with, where there is one."""
+        folder = self.folder / "previous"
+        return Store(folder) if folder.is_dir() else None
+
+    @property
+    def decisions(self) -> list[dict]:
+        """The council's register, oldest first."""
+        path = self.folder / "decisions.jsonl"
+        return (
+            [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+            if path.exists()
+            else []
+        )
+
+    def read(self, name: str) -> pd.DataFrame:
+        """An artefact of this run."""
+        return self.store.read(name)
+
+    def read_json(self, name: str) -> dict:
+        """A JSON document of this run."""
+        return self.store.read_json(name)
+
+    def has(self, name: str) -> bool:
+        """Whether an artefact or document is there."""
+        return self.store.has(name)
+
+    def write(self, name: str, frame: pd.DataFrame) -> None:
+        """Write an artefact of this step, checked against its declaration."""
+        self.store.write(self.name, name, frame)
+
+    def write_json(self, name: str, content: object) -> None:
+        """Write a JSON document of this step."""
+        self.store.write_json(self.name, name, content)
+
+    def finish(self, found: Iterable[Finding]) -> None:
+        """Write the findings and close the step: `done.json` says which files it made, with their hashes."""
+        self.write("findings", findings_table(found))
+        folder = self.folder / "steps" / self.name
+        outputs = {p.name: sha256_of(p) for p in sorted(folder.iterdir()) if p.name != "done.json"}
+        done = {"step": self.name, "as_of": f"{self.as_of:%Y-%m-%d}", "seed": self.seed, "outputs": outputs}
+        beside = folder / "done.part"
+        beside.write_text(json.dumps(done, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        os.replace(beside, folder / "done.json")
+
+    def _load(self, name: str) -> pd.DataFrame:
+        path = self.folder / "tables" / f"{name}.parquet"
+        return read_parquet(path) if path.exists() else CANONICAL[name].empty()
+
+    def _earlier(self, as_of: pd.Timestamp) -> pd.Timestamp:
+        if as_of > self.as_of:
+            raise ValueError(f"{as_of:%Y-%m-%d} is later than the step's as-of date {self.as_of:%Y-%m-%d}")
+        return as_of
+
+
+def open_step(
+    name: str,
+    *,
+    workspace: str = "../data/sample",
+    run: str = "../reports/lab",
+    as_of: str = "",
+    seed: int = -1,
+) -> Step:
+    """Open one step of a run.
+
+    Parameters
+    ----------
+    name : step, such as "30_segments"
+    workspace : folder of exports; empty to use what the run folder already holds. The environment variable
+        ICPLAB_WORKSPACE takes precedence in the lab, so that notebooks run on another workspace without being edited.
+    run : run folder; made when it is not there
+    as_of : date like 2026-06-30; empty takes [workspace] as_of, else the last date in the data
+    seed : negative takes [workspace] seed
+
+    Raises
+    ------
+    BadInput
+        Everything the intake refuses, a malformed date, or an as-of date after today's.
+    """
+    if name not in STEPS:
+        raise ValueError(f'"{name}" is not one of {STEPS}')
+    folder = Path(run)
+    if workspace:
+        workspace = os.environ.get("ICPLAB_WORKSPACE") or workspace
+        folder = Path(os.environ.get("ICPLAB_RUN") or run)
+        from icplab.intake import take_in  # loads the readers only when something is to be read
+
+        take_in(workspace, folder)
+    if not (folder / "inputs.json").exists():
+        raise BadInput(
+            Problem("ICP-E001", "holds no tables", fix="name a workspace, or use icplab run", file=folder.name)
+        )
+    inputs = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
+    settings = settings_from_json((folder / "settings.json").read_text(encoding="utf-8"))
+    base = settings.workspace.seed if seed < 0 else seed
+    own = int.from_bytes(hashlib.sha256(f"{base}/{name}".encode()).digest()[:4], "big")
+    return Step(name, folder, settings, resolve_as_of(as_of, settings, inputs), own, inputs)
+
+
+def resolve_as_of(given: str, settings: Settings, inputs: dict) -> pd.Timestamp:
+    """The as-of date: as given, else of the workspace, else the last date in the data."""
+    if given:
+        try:
+            return pd.Timestamp(given).normalize().as_unit("us")
+        except ValueError as error:
+            problem = Problem(
+                "ICP-E049",
+                "is not a calendar date",
+                fix="write it like 2026-06-30",
+                column="as_of",
+                value=given,
+            )
+            raise BadInput(problem) from error
+    return pd.Timestamp(settings.workspace.as_of or inputs["as_of"]).normalize().as_unit("us")
