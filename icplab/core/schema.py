@@ -660,3 +660,39 @@ def missing_columns(table: Table, present: list[str], file: str) -> list[Problem
         for name in table.required_columns
         if name not in present
     ]
+
+
+def data_dictionary() -> str:
+    """The data dictionary as Markdown: every canonical table and artefact, from their declarations."""
+    lines = [
+        "# Data dictionary",
+        "",
+        "Generated from `icplab/core/schema.py` by `make docs`; do not edit by hand.",
+        "",
+        "Kinds: id, text, category, multi (values joined by `;`), number, money, count, rate (a fraction), date, flag",
+        "(yes/no), json. Required columns are marked `*`.",
+    ]
+    for title, tables in (("Canonical tables", CANONICAL), ("Artefacts", ARTEFACTS)):
+        lines += ["", f"## {title}"]
+        for table in tables.values():
+            lines += ["", f"### {table.name}", "", *_described(table)]
+    lines += ["", "## Documents", "", *(f"- `{name}.json`: {meaning}" for name, meaning in DOCUMENTS.items())]
+    return "\n".join(lines)
+
+
+def _described(table: Table) -> list[str]:
+    key = ", ".join(f"`{k}`" for k in table.key)
+    facts = f"{table.meaning} One row per {table.grain}." + (f" Key: {key}." if key else "")
+    facts += " Required." if table.required else ""
+    facts += " Takes further columns." if table.open_ended else ""
+    rows = [
+        f"| `{c.name}`{' *' if c.required else ''} | {c.kind} | {c.unit.replace('_', ' ')} | {c.meaning}"
+        f"{'; one of ' + ', '.join(c.allowed) if c.allowed else ''}"
+        f"{'; refers to ' + c.references if c.references else ''}{'; personal' if c.personal else ''} |"
+        for c in table.columns
+    ]
+    return [facts, "", "| column | kind | unit | meaning |", "|---|---|---|---|", *rows]
+
+
+if __name__ == "__main__":
+    print(data_dictionary())

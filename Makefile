@@ -1,0 +1,58 @@
+# One entry point. `make` alone prints what each target does.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+# Bytecode is worth half the start-up time; some machines switch it off.
+unexport PYTHONDONTWRITEBYTECODE
+
+.venv/ready: requirements.lock pyproject.toml
+	@echo "setup: making .venv (about a minute, once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "icplab needs Python 3.11 or later, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q icplab
+	@touch .venv/ready
+
+.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-speed clean
+
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: .venv/ready ## make .venv with every locked dependency (no root, no Spark)
+
+run: .venv/ready ## the quarterly run on data/sample; ends with the path of index.html
+	@$(BIN)/icplab run data/sample
+
+test: .venv/ready lint ## lint, types, notebooks and all tests (needs no root)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+	@rm -rf reports/nbval && ICPLAB_RUN=$(CURDIR)/reports/nbval $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=300 -p no:cacheprovider notebooks
+
+test-fast: .venv/ready ## the tests without notebooks, lint and slow ones
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+lint: .venv/ready ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lab: .venv/ready ## open JupyterLab on the notebooks
+	@$(BIN)/icplab lab data/sample
+
+sample: .venv/ready ## write data/sample anew (committed; the same bytes every time)
+	$(BIN)/python -m icplab.simulate
+
+docs: .venv/ready ## write the data dictionary anew from icplab/core/schema.py
+	$(BIN)/python -m icplab.core.schema > docs/data-dictionary.md
+
+lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements.lock
+
+bench-recovery: .venv/ready ## planted truth: what the method finds against a Bayes oracle and a naive analyst
+	$(BIN)/python -m benchmarks.recovery
+
+bench-speed: .venv/ready ## start-up and run time against their peers in the same run
+	$(BIN)/python -m benchmarks.speed
+
+clean: ## remove .venv and generated reports
+	rm -rf .venv reports/.staging reports/lab reports/nbval
