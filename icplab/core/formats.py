@@ -1,0 +1,193 @@
+"""Reads numbers, dates and untrusted text, makes what a reader sees: one way to print each kind, everywhere.
+
+A rate is a fraction in every table and becomes per cent only here. Signs, spaces and dashes are typographic
+(a true minus, a narrow no-break space before %), and a missing value is an en dash.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable
+
+import pandas as pd
+
+MISSING = "–"
+MINUS = "−"
+THIN = "\u202f"  # narrow no-break space: between number and unit
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+# Units of estimate tables (core/schema.py, kpis.unit) and the format each is printed in.
+UNIT_FORMATS = {
+    "fraction": "percent",
+    "rate": "percent",
+    "percent": "percent",
+    "money": "money",
+    "days": "days",
+    "months": "months",
+    "ratio": "ratio",
+    "count": "integer",
+    "integer": "integer",
+    "number": "number",
+    "": "number",
+}
+LONGEST = 200  # characters of a single value from the data that a page shows
+
+
+def plain(text: object, longest: int = LONGEST) -> str:
+    """Untrusted text as one harmless line: no control, escape, bidirectional-override or unassigned characters.
+
+    Markup is left as it is (it is the page's business to escape it); a terminal escape, a right-to-left
+    override or a character that XML forbids would survive escaping and is dropped here.
+    """
+    kept = "".join(" " if c.isspace() else c for c in str(text) if c.isspace() or not _is_hidden(c))
+    line = " ".join(kept.split())
+    return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+
+
+def percent(value: float, digits: int | None = None) -> str:
+    """A fraction as per cent: one decimal below 10 %, none above, unless `digits` says otherwise."""
+    if _missing(value):
+        return MISSING
+    digits = percent_digits(value) if digits is None else digits
+    return f"{_fixed(100 * value, digits)}{THIN}%"
+
+
+def percent_digits(value: float) -> int:
+    """Decimals a rate is printed with."""
+    size = abs(value)
+    return 0 if size == 0 or size >= 0.0995 else 1 if size >= 0.00095 else 2
+
+
+def integer(value: float) -> str:
+    """A count with thousands separated by commas."""
+    return MISSING if _missing(value) else _fixed(value, 0)
+
+
+def number(value: float) -> str:
+    """A number with about three significant digits, never in scientific notation."""
+    if _missing(value):
+        return MISSING
+    return _fixed(value, _number_digits(value))
+
+
+def ratio(value: float) -> str:
+    """A ratio (odds ratio, LTV to CAC) with two decimals below ten."""
+    if _missing(value):
+        return MISSING
+    return _fixed(value, 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0)
+
+
+def money(value: float, currency: str = "") -> str:
+    """An amount in full, thousands separated; the currency code leads when given."""
+    if _missing(value):
+        return MISSING
+    return _with_currency(_fixed(value, 0 if abs(value) >= 100 or float(value).is_integer() else 2), currency)
+
+
+def money_short(value: float, currency: str = "") -> str:
+    """An amount in thousands (k), millions (M) or billions (bn), three significant digits."""
+    if _missing(value):
+        return MISSING
+    for size, word in ((1e9, "bn"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * 0.9995:
+            return _with_currency(f"{_fixed(value / size, _number_digits(value / size))}{THIN}{word}", currency)
+    return _with_currency(_fixed(value, 0), currency)
+
+
+def days(value: float) -> str:
+    """Whole days; one decimal below ten."""
+    if _missing(value):
+        return MISSING
+    return _fixed(value, 0 if abs(value) >= 10 or float(value).is_integer() else 1)
+
+
+def months(value: float) -> str:
+    """Months with one decimal."""
+    return MISSING if _missing(value) else _fixed(value, 1)
+
+
+def date(value: object) -> str:
+    """A day as `30 Jun 2026`, the same in every locale."""
+    stamp = pd.to_datetime(value, errors="coerce")  # type: ignore[call-overload]
+    return MISSING if pd.isna(stamp) else f"{stamp.day} {MONTHS[stamp.month - 1]} {stamp.year}"
+
+
+def text(value: object) -> str:
+    """Text from the data, made harmless; missing is a dash."""
+    return MISSING if value is None or (not isinstance(value, list | dict | tuple) and pd.isna(value)) else plain(value)  # type: ignore[call-overload]
+
+
+FORMATS: dict[str, Callable[..., str]] = {
+    "percent": percent,
+    "integer": integer,
+    "number": number,
+    "ratio": ratio,
+    "money": money,
+    "money_short": money_short,
+    "days": days,
+    "months": months,
+    "date": date,
+    "text": text,
+}
+_WORDS = {"days": "days", "months": "months"}
+
+
+def quantity(value: float, unit: str = "", currency: str = "") -> str:
+    """One number with its unit, as charts and sentences print it: `31 %`, `57 days`, `EUR 1.24 M`."""
+    kind = UNIT_FORMATS.get(unit, "number")
+    if kind == "money":
+        return money_short(value, currency)
+    printed = FORMATS[kind](value)
+    return printed if printed == MISSING or kind not in _WORDS else f"{printed}{THIN}{_WORDS[kind]}"
+
+
+def estimate(value: float, low: float, high: float, unit: str = "", currency: str = "") -> str:
+    """An estimate with its interval: `31 % (27–35)`; bounds share the digits of the value.
+
+    Without bounds only the value is printed. Bounds below zero are joined by "to", so that no dash meets a minus.
+    """
+    shown = quantity(value, unit, currency)
+    if _missing(value) or _missing(low) or _missing(high):
+        return shown
+    return f"{shown} ({interval(low, high, unit, value)})"
+
+
+def interval(low: float, high: float, unit: str = "", value: float | None = None) -> str:
+    """Bounds without their unit, as they stand in brackets behind an estimate."""
+    kind = UNIT_FORMATS.get(unit, unit if unit in FORMATS else "number")
+    if kind == "percent":
+        digits = percent_digits(high if value is None else value)
+        ends = [_fixed(100 * end, digits) for end in (low, high)]
+    else:
+        printer = money_short if kind == "money" else FORMATS[kind]
+        ends = [printer(end) for end in (low, high)]
+    return (" to " if low < 0 else "–").join(ends)
+
+
+def _fixed(value: float, digits: int) -> str:
+    printed = f"{abs(value):,.{digits}f}"
+    negative = value < 0 and any(c not in "0.," for c in printed)
+    return (MINUS if negative else "") + printed
+
+
+def _number_digits(value: float) -> int:
+    size = abs(value)
+    if size == 0 or size >= 99.95:
+        return 0
+    return 1 if size >= 9.995 else 2 if size >= 0.0995 else min(6, 1 - math.floor(math.log10(size)))
+
+
+def _with_currency(printed: str, currency: str) -> str:
+    return f"{plain(currency, 8)}{THIN}{printed}" if currency else printed
+
+
+def _missing(value: object) -> bool:
+    return value is None or bool(pd.isna(value)) or math.isinf(float(value))  # type: ignore[call-overload, arg-type]
+
+
+def _is_hidden(character: str) -> bool:
+    """Control, format (bidirectional marks, zero-width), surrogate and unassigned characters."""
+    if character in "\u200c\u200d":  # joiners that scripts and emoji need
+        return False
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Cn", "Co")
