@@ -1,0 +1,1 @@
+"""Statistics shared by the stages: intervals, survival, resampling, pooling, logistic fits, multiplicity."""
