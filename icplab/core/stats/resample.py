@@ -1,0 +1,217 @@
+"""Reads sums per unit (account family), makes resampled sums and the intervals of ratios: matrix products, no loops.
+
+Whole families are drawn, never single opportunities: deals of one organisation share their fate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from icplab.core.stats.intervals import LEVEL
+
+REPLICATES = 1000  # enough for interval ends within 10 % of a width
+CHUNK_CELLS = 4_000_000  # weights held at once, 16 MB
+_POISSON_TOP = 12  # P(Poisson(1) > 12) < 1e-10
+
+Weights = npt.NDArray[np.float32]
+
+
+def draw_weights(units: int, replicates: int = REPLICATES, seed: int = 0, kind: str = "poisson") -> Weights:
+    """How often each unit is drawn in each resample.
+
+    Parameters
+    ----------
+    units : int
+        Number of units; the caller sorts them by id, so that row order does not matter.
+    replicates : int
+        Number of resamples.
+    seed : int
+        Seed of the generator.
+    kind : str
+        `poisson`: independent Poisson(1) weights, so that any subset of units is itself a resample and one matrix
+        serves every cut; `multinomial`: exactly `units` draws a resample (the textbook bootstrap).
+
+    Returns
+    -------
+    ndarray of float32, shape (replicates, units)
+
+    Notes
+    -----
+    Poisson weights: Hanley and MacGibbon (2006); Chamandy et al. (2012). Drawn through a table of 65,536 quantiles,
+    several times faster than a Poisson generator; the table is within 1e-5 of each probability.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    if kind == "poisson":
+        return _POISSON_TABLE[generator.integers(0, 1 << 16, size=(replicates, units), dtype=np.uint16)]
+    if kind != "multinomial":
+        raise ValueError(f'kind "{kind}" is not one of poisson, multinomial')
+    picked = generator.integers(0, max(units, 1), size=(replicates, units))
+    cells = picked + np.arange(replicates)[:, None] * units
+    return np.bincount(cells.ravel(), minlength=replicates * units).reshape(replicates, units).astype(np.float32)
+
+
+def resample_sums(
+    totals: npt.NDArray, replicates: int = REPLICATES, seed: int = 0, groups: npt.NDArray | None = None
+) -> npt.NDArray[np.float64]:
+    """Resampled column sums over units, in a bounded amount of memory.
+
+    Parameters
+    ----------
+    totals : ndarray, shape (units, columns)
+        What each unit adds to each sum (wins, closed, amount, ...).
+    replicates, seed : int
+        As in `draw_weights` (Poisson).
+    groups : ndarray of int, shape (units,), optional
+        Group of each unit, 0..g-1; sums are then made per group.
+
+    Returns
+    -------
+    ndarray, shape (replicates, columns) or (replicates, groups, columns)
+        For ratios divide one column by another: both then come from the same resample.
+    """
+    totals = np.asarray(totals, dtype=np.float32)
+    order = np.arange(len(totals)) if groups is None else np.argsort(groups, kind="stable")
+    n_groups = 1 if groups is None else int(np.max(groups, initial=-1)) + 1
+    bounds = np.array([0, len(totals)]) if groups is None else np.searchsorted(groups[order], np.arange(n_groups + 1))
+    sums = np.zeros((replicates, n_groups, totals.shape[1]))
+    ordered = totals[order]
+    for start, weights in _weight_chunks(len(totals), replicates, seed):
+        stop = start + weights.shape[1]
+        for group in range(np.searchsorted(bounds, start, "right") - 1, np.searchsorted(bounds, stop, "left")):
+            a, b = max(start, bounds[group]), min(stop, bounds[group + 1])
+            sums[:, group] += weights[:, a - start : b - start] @ ordered[a:b]
+    return sums[:, 0] if groups is None else sums
+
+
+def ratio(
+    numerator: npt.NDArray, denominator: npt.NDArray, weights: npt.NDArray, *, scale: str = "log", level: float = LEVEL
+) -> tuple[float, float, float, npt.NDArray[np.float64]]:
+    """Ratio of two sums over units with a studentised interval: means, value rates, retention.
+
+    Parameters
+    ----------
+    numerator, denominator : ndarray, shape (units,)
+        What each unit adds above and below the line.
+    weights : ndarray, shape (replicates, units)
+        From `draw_weights`.
+    scale : str
+        Where the interval is made: `log` for positive quantities, `logit` for fractions, `linear` otherwise.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    value, low, high : float
+        NaN where the denominator is 0; ends NaN where the spread is unknown (one unit, or no spread at all).
+    draws : ndarray, shape (replicates,)
+        The ratio in each resample, for joint statements.
+
+    Notes
+    -----
+    Bootstrap-t with the linearised variance of a ratio, which is a matrix product of the same weights; second-order
+    accurate for skewed amounts where percentiles are not (Efron and Tibshirani 1993, chapter 12.5). Division of the
+    variance by units - 1 as in survey sampling.
+    """
+    a, b = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
+    if b.sum() <= 0:
+        return np.nan, np.nan, np.nan, np.full(len(weights), np.nan)
+    sums = weights @ np.column_stack([a, b, a * a, a * b, b * b, np.ones_like(a)]).astype(float)
+    draws, errors = _ratio_and_error(sums)
+    whole, error = _ratio_and_error(np.array([[a.sum(), b.sum(), a @ a, a @ b, b @ b, len(a)]]))
+    value = float(whole[0])
+    low, high = _studentised(value, float(error[0]), draws, errors, scale, level)
+    return value, low, high, draws
+
+
+def quantile_draws(values: npt.NDArray, weights: npt.NDArray, share: float) -> npt.NDArray[np.float64]:
+    """A quantile of `values` in each resample (linear interpolation between order statistics).
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        Observations.
+    weights : ndarray, shape (replicates, n)
+        How often each observation is drawn (the weight of its unit).
+    share : float
+        0.5 for the median.
+    """
+    order = np.argsort(values, kind="stable")
+    ordered, running = np.asarray(values, dtype=float)[order], np.cumsum(weights[:, order], axis=1)
+    place = (running[:, -1:] - 1) * share if len(ordered) else np.zeros((len(weights), 1))
+    return _between(ordered, running, place)
+
+
+def trimmed_draws(values: npt.NDArray, weights: npt.NDArray, share: float) -> npt.NDArray[np.float64]:
+    """Mean of each resample after dropping the floor(share x n) smallest and largest observations."""
+    order = np.argsort(values, kind="stable")
+    ordered, running = np.asarray(values, dtype=float)[order], np.cumsum(weights[:, order], axis=1)
+    n = running[:, -1:]
+    cut = np.floor(share * n + 1e-9)
+    kept = np.diff(np.clip(running, cut, n - cut), axis=1, prepend=cut)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (kept @ ordered) / kept.sum(axis=1)
+
+
+def _poisson_table() -> Weights:
+    """Quantile function of Poisson(1) at 65,536 equally spaced probabilities."""
+    from math import exp, factorial
+
+    cumulative = np.cumsum([exp(-1) / factorial(k) for k in range(_POISSON_TOP + 1)])
+    return np.searchsorted(cumulative, (np.arange(1 << 16) + 0.5) / (1 << 16)).astype(np.float32)
+
+
+_POISSON_TABLE = _poisson_table()
+
+
+def _weight_chunks(units: int, replicates: int, seed: int) -> Iterator[tuple[int, Weights]]:
+    """Blocks of units with their weights; each block has its own stream, so memory is bounded."""
+    size = max(1, CHUNK_CELLS // max(replicates, 1))
+    streams = np.random.SeedSequence(seed).generate_state(units // size + 1)
+    for block, start in enumerate(range(0, units, size)):
+        yield start, draw_weights(min(size, units - start), replicates, int(streams[block]))
+
+
+def _ratio_and_error(sums: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
+    """Ratio and its linearised standard error from sums of a, b, a², ab, b² and units."""
+    a, b, aa, ab, bb, n = sums.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = a / b
+        variance = np.maximum(aa - 2 * r * ab + r * r * bb, 0) / b**2 * n / (n - 1)
+    return r, np.sqrt(variance)
+
+
+def _studentised(
+    value: float, error: float, draws: npt.NDArray, errors: npt.NDArray, scale: str, level: float
+) -> tuple[float, float]:
+    """Bootstrap-t ends on a transformed scale, mapped back."""
+    forward, slope, back = _SCALES[scale]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        centre, width = forward(value), error * slope(value)
+        t = (forward(draws) - centre) / (errors * slope(draws))
+    t = t[np.isfinite(t)]
+    if not np.isfinite(centre) or not np.isfinite(width) or width <= 0 or len(t) < 0.9 * len(draws):
+        return np.nan, np.nan
+    upper, lower = np.quantile(t, [(1 - level) / 2, (1 + level) / 2])
+    return float(back(centre - lower * width)), float(back(centre - upper * width))
+
+
+_SCALES: dict[str, tuple[Any, Any, Any]] = {
+    "linear": (lambda x: x, lambda x: np.ones_like(x), lambda y: y),
+    "log": (np.log, lambda x: 1 / x, np.exp),
+    "logit": (lambda x: np.log(x / (1 - x)), lambda x: 1 / (x * (1 - x)), lambda y: 1 / (1 + np.exp(-y))),
+}
+
+
+def _between(ordered: npt.NDArray, running: npt.NDArray, place: npt.NDArray) -> npt.NDArray[np.float64]:
+    """Order statistics at a fractional place of each resample."""
+    if not len(ordered):
+        return np.full(len(running), np.nan)
+    floor, last = np.floor(place), len(ordered) - 1
+    lower = ordered[np.minimum((running <= floor).sum(axis=1), last)]
+    upper = ordered[np.minimum((running <= np.ceil(place)).sum(axis=1), last)]
+    found = lower + (upper - lower) * (place - floor)[:, 0]
+    return np.where(running[:, -1] > 0, found, np.nan)
