@@ -21,6 +21,8 @@ TOLERANCE = 1e-9  # largest change of a coefficient at which a fit has converged
 # A candidate whose arm is all won or all lost has no finite estimate; it gets the weakly informative prior N(0, 2.5²) on
 # its log odds ratio (Gelman et al. 2008, Annals of Applied Statistics 2(4), recommend this scale) and is flagged.
 SEPARATION_RIDGE = 1 / 2.5**2
+CLOSE = 1e-6  # size of a full Newton step that leaves an error of its square
+MAX_CHORDS, CHORD_CLOSE = 15, 1e-5
 LARGEST_STEP = 2.0  # in log odds: keeps early steps of strong effects from overshooting
 BLOCK_CELLS = 2_000_000  # cells of the pairwise design products held at once (16 MB)
 
@@ -89,6 +91,7 @@ def fit_candidates(
     missing: ArrayLike | None = None,
     ridge: ArrayLike = 0.0,
     clusters: ArrayLike | None = None,
+    twin: ArrayLike | None = None,
 ) -> pd.DataFrame:
     """Log odds ratio of each candidate column, one logistic regression per candidate with the same nuisance columns.
 
@@ -107,6 +110,8 @@ def fit_candidates(
         separated ones.
     clusters
         Label per row (account family); adds a cluster-robust standard error.
+    twin
+        Per candidate the position of the nuisance column that repeats it and has to leave its regression; -1 for none.
 
     Returns
     -------
@@ -125,23 +130,54 @@ def fit_candidates(
     The larger of two standard errors is used because a cluster-robust variance is optimistic when few clusters hold the
     wins (Cameron and Miller 2015, Journal of Human Resources 50(2), section VI).
     """
+    return fit_with_influence(
+        outcome, candidates, nuisance, missing=missing, ridge=ridge, clusters=clusters, twin=twin
+    )[0]
+
+
+def fit_with_influence(
+    outcome: ArrayLike,
+    candidates: ArrayLike,
+    nuisance: ArrayLike,
+    *,
+    missing: ArrayLike | None = None,
+    ridge: ArrayLike = 0.0,
+    clusters: ArrayLike | None = None,
+    twin: ArrayLike | None = None,
+) -> tuple[pd.DataFrame, Floats]:
+    """`fit_candidates`, and the influence of each cluster on each estimate (clusters in order of appearance x candidates).
+
+    The sum of squares of a column is the cluster-robust variance; differences of two columns (crude and adjusted, say) give
+    the variance of a difference of estimates made from the same rows. Without clusters every row is one.
+    """
     y, z = _checked(outcome, nuisance)
     own = _own_columns(candidates, missing, len(y))
-    penalty = np.broadcast_to(np.asarray(ridge, dtype=float), (z.shape[1],)).copy()
-    codes = None if clusters is None else _codes(clusters)
-    null, _ = _newton(y, z, penalty)
+    task = _Task(
+        y=y,
+        z=z,
+        penalty=np.broadcast_to(np.asarray(ridge, dtype=float), (z.shape[1],)).copy(),
+        codes=np.arange(len(y)) if clusters is None else _codes(clusters),
+        clustered=clusters is not None,
+    )
+    null, _ = _newton(y, z, task.penalty)
+    twins = np.full(own.shape[2], -1) if twin is None else np.asarray(twin, dtype=np.intp)
     own_ridge = np.zeros(own.shape[::2])
     own_ridge[0, _separated(y, own[0])] = SEPARATION_RIDGE
     parts = [
-        _fit_block(y, z, own[:, :, block], penalty, null, own_ridge[:, block], codes)
+        _fit_block(task, own[:, :, block], null, own_ridge[:, block], twins[block])
         for block in _blocks(own.shape[2], z.shape[1])
     ]
-    fits = pd.concat(parts, ignore_index=True) if parts else _empty_fits()
+    if not parts:
+        return _empty_fits(), np.zeros((task.codes.max(initial=-1) + 1, 0))
+    fits = pd.concat([fit for fit, _ in parts], ignore_index=True)
+    influence = np.concatenate([sums for _, sums in parts], axis=1)
     lost = fits.index[~fits["converged"] & ~fits["separated"]].to_numpy()
     if len(lost):  # ran away without being separated arm by arm: the same prior settles it
         own_ridge[0, lost] = SEPARATION_RIDGE
-        fits.loc[lost] = _fit_block(y, z, own[:, :, lost], penalty, null, own_ridge[:, lost], codes).set_index(lost)
-    return _with_score_p(fits, y, z, own, penalty, null, codes)
+        again, sums = _fit_block(task, own[:, :, lost], null, own_ridge[:, lost], twins[lost])
+        fits.loc[lost] = again.set_index(lost)
+        influence[:, lost] = sums
+    return _with_score_p(fits, task, own, twins), influence
 
 
 def score_candidates(
@@ -162,8 +198,18 @@ def score_candidates(
     y, z = _checked(outcome, nuisance)
     own = _own_columns(candidates, missing, len(y))
     penalty = np.broadcast_to(np.asarray(ridge, dtype=float), (z.shape[1],)).copy()
-    null, _ = _newton(y, z, penalty)
-    return _score(y, z, own, penalty, null, None if clusters is None else _codes(clusters))
+    return _score(y, z, own, penalty, None if clusters is None else _codes(clusters))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What all candidates share."""
+
+    y: Floats
+    z: Floats
+    penalty: Floats
+    codes: NDArray[np.intp]
+    clustered: bool
 
 
 def _checked(outcome: ArrayLike, design: ArrayLike) -> tuple[Floats, Floats]:
@@ -259,96 +305,104 @@ def _blocks(candidates: int, nuisances: int) -> list[slice]:
 
 
 def _fit_block(
-    y: Floats,
-    z: Floats,
-    own: Floats,
-    penalty: Floats,
-    null: Floats,
-    own_ridge: Floats,
-    codes: NDArray[np.intp] | None,
-) -> pd.DataFrame:
-    """Estimates and standard errors of one block of candidates."""
-    gamma, beta = _chord(y, z, own, penalty, null, own_ridge)
+    task: _Task, own: Floats, null: Floats, own_ridge: Floats, twins: NDArray[np.intp]
+) -> tuple[pd.DataFrame, Floats]:
+    """Estimates and cluster influences of one block of candidates."""
+    gamma, beta = _chord(task, own, null, own_ridge, twins)
     converged = np.zeros(own.shape[2], dtype=bool)
     for _ in range(MAX_STEPS):  # the chord leaves one exact step to do, rarely two
         todo = np.flatnonzero(~converged)
-        step, _, _ = _exact_step(y, z, own[:, :, todo], penalty, gamma[:, todo], beta[:, todo], own_ridge[:, todo])
+        step, _, _ = _exact_step(task, own[:, :, todo], gamma[:, todo], beta[:, todo], own_ridge[:, todo], twins[todo])
         gamma[:, todo] += step[0]
         beta[:, todo] += step[1]
         size = np.maximum(np.abs(step[1]).max(axis=0), np.abs(step[0]).max(axis=0, initial=0.0))
-        converged[todo[size < 1e-6]] = True
+        converged[todo[size < CLOSE]] = True
         if converged.all():
             break
-    _, variance, influence = _exact_step(y, z, own, penalty, gamma, beta, own_ridge)
-    return _fits_table(y, z, own, beta, variance, influence, own_ridge, codes, converged)
+    _, variance, influence = _exact_step(task, own, gamma, beta, own_ridge, twins)
+    sums = _cluster_sums(influence, task.codes) * np.sqrt(
+        _correction(task.codes.max() + 1, len(task.y), task.z.shape[1] + len(own)) if task.clustered else 1.0
+    )
+    return _fits_table(task, beta[0], variance, sums, own_ridge[0] > 0, converged), sums
 
 
-def _chord(
-    y: Floats, z: Floats, own: Floats, penalty: Floats, null: Floats, own_ridge: Floats
-) -> tuple[Floats, Floats]:
+def _chord(task: _Task, own: Floats, null: Floats, own_ridge: Floats, twins: NDArray[np.intp]) -> tuple[Floats, Floats]:
     """Nuisance and own coefficients close to the optimum, with the nuisance block of the null model throughout."""
+    y, z = task.y, task.z
     mu = _expit(z @ null)
-    inverse = np.linalg.pinv((z * (mu * (1 - mu))[:, None]).T @ z + np.diag(penalty), hermitian=True)
+    inverse = np.linalg.pinv((z * (mu * (1 - mu))[:, None]).T @ z + np.diag(task.penalty), hermitian=True)
     m = own.shape[2]
     gamma, beta = np.repeat(null[:, None], m, axis=1), np.zeros((own.shape[0], m))
+    with_twin = np.flatnonzero(twins >= 0)
+    gamma[twins[with_twin], with_twin] = 0
     active = np.arange(m)
-    for _ in range(15):
+    for _ in range(MAX_CHORDS):
         block, b, g = own[:, :, active], beta[:, active], gamma[:, active]
-        mu = _expit(z @ g + np.einsum("qnm,qm->nm", block, b))
+        mu = _expit(_linear_predictor(z, block, g, b))
         weight, residual = mu * (1 - mu), y[:, None] - mu
-        step_g, step_b = _border_step(z, block, weight, residual, penalty, g, b, own_ridge[:, active], inverse)
-        gamma[:, active] += step_g
-        beta[:, active] += step_b
-        size = np.maximum(np.abs(step_b).max(axis=0), np.abs(step_g).max(axis=0, initial=0.0))
-        active = active[(size > 1e-5) & (size < 1e3)]
+        gradient = z.T @ residual - task.penalty[:, None] * g
+        cross = np.stack([z.T @ (weight * x) for x in block])  # (q, p, active)
+        solved = np.stack([_without_twin(inverse, c, twins[active]) for c in cross])
+        right = np.stack([(x * residual).sum(axis=0) for x in block]) - own_ridge[:, active] * b
+        schur = _own_information(block, weight, own_ridge[:, active]) - np.einsum("qpm,rpm->mqr", cross, solved)
+        step = _bounded(_solve_small(schur, right - np.einsum("qpm,pm->qm", solved, gradient)))
+        step_gamma = _without_twin(inverse, gradient, twins[active]) - np.einsum("qpm,qm->pm", solved, step)
+        gamma[:, active] += step_gamma
+        beta[:, active] += step
+        size = np.maximum(np.abs(step).max(axis=0), np.abs(step_gamma).max(axis=0, initial=0.0))
+        active = active[(size > CHORD_CLOSE) & (size < 1e3)]
         if not len(active):
             break
     return gamma, beta
 
 
-def _border_step(
-    z: Floats,
-    own: Floats,
-    weight: Floats,
-    residual: Floats,
-    penalty: Floats,
-    gamma: Floats,
-    beta: Floats,
-    own_ridge: Floats,
-    inverse: Floats,
-) -> tuple[Floats, Floats]:
-    """One step by block elimination, with the given inverse of the nuisance block (shared by all candidates)."""
-    gradient = z.T @ residual - penalty[:, None] * gamma
-    cross = np.stack([z.T @ (weight * x) for x in own])  # (q, p, m)
-    solved = np.einsum("ab,qbm->qam", inverse, cross)
-    schur = _own_information(own, weight, own_ridge) - np.einsum("qpm,rpm->mqr", cross, solved)
-    reduced = np.einsum("qnm,nm->qm", own, residual) - own_ridge * beta - np.einsum("qpm,pm->qm", solved, gradient)
-    step = _solve_small(schur, reduced)
-    step = step * np.minimum(1, LARGEST_STEP / np.maximum(np.abs(step).max(axis=0), 1e-300))
-    return inverse @ gradient - np.einsum("qpm,qm->pm", solved, step), step
+def _linear_predictor(z: Floats, own: Floats, gamma: Floats, beta: Floats) -> Floats:
+    eta = z @ gamma
+    for x, b in zip(own, beta, strict=True):
+        eta += x * b
+    return eta
+
+
+def _without_twin(inverse: Floats, columns: Floats, twins: NDArray[np.intp]) -> Floats:
+    """Inverse of the nuisance block times columns, the twin of each candidate taken out (a rank-one downdate)."""
+    product = inverse @ columns
+    has = np.flatnonzero(twins >= 0)
+    t = twins[has]
+    product[:, has] -= inverse[:, t] * (product[t, has] / inverse[t, t])
+    return product
+
+
+def _bounded(step: Floats) -> Floats:
+    """Steps of at most LARGEST_STEP."""
+    return step * np.minimum(1, LARGEST_STEP / np.maximum(np.abs(step).max(axis=0), 1e-300))
 
 
 def _exact_step(
-    y: Floats, z: Floats, own: Floats, penalty: Floats, gamma: Floats, beta: Floats, own_ridge: Floats
+    task: _Task, own: Floats, gamma: Floats, beta: Floats, own_ridge: Floats, twins: NDArray[np.intp]
 ) -> tuple[tuple[Floats, Floats], Floats, Floats]:
     """Newton step with each candidate's own nuisance block, the variance of its coefficient, and row influences."""
-    mu = _expit(z @ gamma + np.einsum("qnm,qm->nm", own, beta))
+    y, z = task.y, task.z
+    mu = _expit(_linear_predictor(z, own, gamma, beta))
     weight, residual = mu * (1 - mu), y[:, None] - mu
-    information = _weighted_products(z, weight) + np.diag(penalty)
+    information = _weighted_products(z, weight) + np.diag(task.penalty)
     cross = np.stack([z.T @ (weight * x) for x in own])  # (q, p, m)
-    gradient = z.T @ residual - penalty[:, None] * gamma
-    right = np.concatenate([np.moveaxis(cross, 2, 0).transpose(0, 2, 1), gradient.T[:, :, None]], axis=2)
+    gradient = z.T @ residual - task.penalty[:, None] * gamma
+    has = np.flatnonzero(twins >= 0)
+    t = twins[has]
+    information[has, t, :], information[has, :, t], information[has, t, t] = 0, 0, 1
+    cross[:, t, has], gradient[t, has] = 0, 0
+    right = np.concatenate([cross.transpose(2, 1, 0), gradient.T[:, :, None]], axis=2)
     solved = _solve_many(information, right)  # (m, p, q + 1)
     by_own, by_gradient = solved[:, :, :-1], solved[:, :, -1]
     schur = _own_information(own, weight, own_ridge) - np.einsum("qpm,mpr->mqr", cross, by_own)
-    reduced = np.einsum("qnm,nm->qm", own, residual) - own_ridge * beta - np.einsum("qpm,mp->qm", cross, by_gradient)
-    step = _solve_small(schur, reduced)
-    step = step * np.minimum(1, LARGEST_STEP / np.maximum(np.abs(step).max(axis=0), 1e-300))
+    reduced = np.stack([(x * residual).sum(axis=0) for x in own]) - own_ridge * beta
+    step = _bounded(_solve_small(schur, reduced - np.einsum("qpm,mp->qm", cross, by_gradient)))
     step_gamma = by_gradient.T - np.einsum("mpq,qm->pm", by_own, step)
     inverse = _inverse_small(schur)
-    rest = np.stack([x - z @ by_own[:, :, q].T for q, x in enumerate(own)])  # candidate less what nuisance explains
-    influence = np.einsum("mq,qnm->nm", inverse[:, 0, :], rest) * residual
-    return (step_gamma, step), inverse[:, 0, 0], influence
+    influence = np.zeros_like(residual)
+    for q, x in enumerate(own):  # the candidate less what the nuisance columns explain of it
+        influence += inverse[:, 0, q] * (x - z @ by_own[:, :, q].T)
+    return (step_gamma, step), inverse[:, 0, 0], influence * residual
 
 
 def _weighted_products(z: Floats, weight: Floats) -> Floats:
@@ -368,8 +422,12 @@ def _weighted_products(z: Floats, weight: Floats) -> Floats:
 
 def _own_information(own: Floats, weight: Floats, own_ridge: Floats) -> Floats:
     """Information of the candidate's own columns: (candidates, q, q)."""
-    information = np.einsum("qnm,rnm->mqr", own * weight, own)
-    index = np.arange(len(own))
+    q = len(own)
+    information = np.empty((own.shape[2], q, q))
+    for i in range(q):
+        for j in range(i, q):
+            information[:, i, j] = information[:, j, i] = (own[i] * weight * own[j]).sum(axis=0)
+    index = np.arange(q)
     information[:, index, index] += own_ridge.T
     return information
 
@@ -396,14 +454,11 @@ def _inverse_small(schur: Floats) -> Floats:
 
 
 def _fits_table(
-    y: Floats,
-    z: Floats,
-    own: Floats,
+    task: _Task,
     beta: Floats,
     variance: Floats,
-    influence: Floats,
-    own_ridge: Floats,
-    codes: NDArray[np.intp] | None,
+    sums: Floats,
+    separated: NDArray[np.bool_],
     converged: NDArray[np.bool_],
 ) -> pd.DataFrame:
     """Estimates with both standard errors; NaN where a candidate does not vary beyond its nuisance."""
@@ -411,23 +466,20 @@ def _fits_table(
 
     se_model = np.sqrt(np.where(variance > 0, variance, np.nan))
     se_cluster, df = np.full(len(se_model), np.nan), np.inf
-    p_value = 2 * stats.norm.sf(np.abs(beta[0]) / se_model)
-    if codes is not None:
-        sums = _cluster_sums(influence, codes)
-        factor = _correction(len(sums), len(y), z.shape[1] + len(own))
-        se_cluster = np.sqrt((sums**2).sum(axis=0) * factor)
-        se_cluster = np.where(np.isnan(se_model), np.nan, se_cluster)
+    p_value = 2 * stats.norm.sf(np.abs(beta) / se_model)
+    if task.clustered:
+        se_cluster = np.where(np.isnan(se_model), np.nan, np.sqrt((sums**2).sum(axis=0)))
         df = max(len(sums) - 1, 1)
-        p_value = np.fmax(p_value, 2 * stats.t.sf(np.abs(beta[0]) / np.maximum(se_cluster, 1e-300), df))
+        p_value = np.fmax(p_value, 2 * stats.t.sf(np.abs(beta) / np.maximum(se_cluster, 1e-300), df))
     return pd.DataFrame(
         {
-            "estimate": np.where(np.isnan(se_model), np.nan, beta[0]),
+            "estimate": np.where(np.isnan(se_model), np.nan, beta),
             "se_model": se_model,
             "se_cluster": se_cluster,
             "se": np.fmax(se_model, se_cluster),
             "p_value": p_value,
             "df": float(df),
-            "separated": own_ridge[0] > 0,
+            "separated": separated,
             "converged": converged,
         }
     )
@@ -440,28 +492,23 @@ def _empty_fits() -> pd.DataFrame:
     )
 
 
-def _with_score_p(
-    fits: pd.DataFrame,
-    y: Floats,
-    z: Floats,
-    own: Floats,
-    penalty: Floats,
-    null: Floats,
-    codes: NDArray[np.intp] | None,
-) -> pd.DataFrame:
+def _with_score_p(fits: pd.DataFrame, task: _Task, own: Floats, twins: NDArray[np.intp]) -> pd.DataFrame:
     """Separated candidates tested by score: a Wald test means nothing where the estimate rests on a prior."""
-    rows = np.flatnonzero(fits["separated"])
-    if len(rows):
-        fits.loc[rows, "p_value"] = _score(y, z, own[:, :, rows], penalty, null, codes)["p_value"].to_numpy()
+    separated = fits["separated"].to_numpy()
+    for twin in np.unique(twins[separated]):
+        rows = np.flatnonzero(separated & (twins == twin))
+        keep = np.arange(task.z.shape[1]) != twin
+        codes = task.codes if task.clustered else None
+        test = _score(task.y, task.z[:, keep], own[:, :, rows], task.penalty[keep], codes)
+        fits.loc[rows, "p_value"] = test["p_value"].to_numpy()
     return fits
 
 
-def _score(
-    y: Floats, z: Floats, own: Floats, penalty: Floats, null: Floats, codes: NDArray[np.intp] | None
-) -> pd.DataFrame:
+def _score(y: Floats, z: Floats, own: Floats, penalty: Floats, codes: NDArray[np.intp] | None) -> pd.DataFrame:
     """Score tests at the null model."""
     from scipy import stats
 
+    null, _ = _newton(y, z, penalty)
     mu = _expit(z @ null)
     weight, residual = mu * (1 - mu), y - mu
     inverse = np.linalg.pinv((z * weight[:, None]).T @ z + np.diag(penalty), hermitian=True)
