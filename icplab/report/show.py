@@ -206,7 +206,7 @@ def _plan(frame: pd.DataFrame, formats: dict[str, Format], labels: dict[str, str
         if name in hidden:
             continue
         given = formats.get(name, "")
-        form = given if isinstance(given, str) or callable(given) else given[0]
+        form: Format = given if isinstance(given, str) or callable(given) else given[0]
         form = _check(form or _guess(frame[name]))
         plan.append(
             _Column(name, _label(name, form, labels, name in folds, currency), form, *folds.get(name, ("", "")))
@@ -321,7 +321,7 @@ def _finding_item(row: Mapping[Any, Any], steps: Mapping[str, str]) -> str:
 def _data_fact(inputs: Mapping[str, Any]) -> str:
     """Files and used records, from what the intake wrote down."""
     files = inputs.get("files") or []
-    names = files if isinstance(files, Mapping) else [f for f in files]
+    names = files if isinstance(files, Mapping) else list(files)
     ledger = inputs.get("ledger") or []
     rows = ledger.to_dict("records") if isinstance(ledger, pd.DataFrame) else list(ledger)
     used = sum(int(r.get("records") or 0) for r in rows if isinstance(r, Mapping) and r.get("outcome") == "used")

@@ -1,0 +1,225 @@
+"""Reads estimate tables over two dimensions, makes matrices (segment x tier) and scatter charts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from icplab.core import formats as fmt
+from icplab.core.charts import style
+from icplab.core.charts.chart import Chart, describe
+from icplab.core.charts.rows import MARKERS, draw_key, require, tick_label, ticks
+
+CELL_HEIGHT, CELL_HEIGHT_TWO_LINES = 34.0, 46.0
+SCATTER_HEIGHT = 380.0
+MOST_LABELS = 12  # points of a scatter chart that are named
+
+
+def matrix_chart(
+    table: pd.DataFrame,
+    rows: str,
+    columns: str,
+    value: str = "value",
+    title: str = "",
+    unit: str = "",
+    *,
+    under: str | None = None,
+    under_unit: str = "count",
+    under_label: str = "",
+    note: str = "",
+    currency: str = "",
+) -> Chart:
+    """A field of numbers, darker where they are larger; every cell prints its number.
+
+    Parameters
+    ----------
+    table
+        One row per cell; rows and columns appear in the order in which the table first names them. A pair that the
+        table names twice is a mistake and refused; one it lacks is left blank.
+    rows, columns, value
+        Columns of the table: which line, which column, what is printed and shaded.
+    under, under_unit, under_label
+        A second number printed small beneath the first (its n), its unit and name.
+
+    Raises
+    ------
+    ContractBroken
+        A column is missing, or a pair is named twice.
+    """
+    require(table, [rows, columns, value, under])
+    named = table.assign(_row=table[rows].map(fmt.text), _column=table[columns].map(fmt.text))
+    if named.duplicated(["_row", "_column"]).any():
+        from icplab.core.errors import ContractBroken
+
+        raise ContractBroken(f"matrix chart: {rows} and {columns} name the same cell twice")
+    shape = {"index": named["_row"].unique(), "columns": named["_column"].unique()}
+    values = named.pivot(index="_row", columns="_column", values=value).reindex(**shape).astype("float64")
+    second = named.pivot(index="_row", columns="_column", values=under).reindex(**shape) if under else None
+    with style.house_style():
+        figure = _matrix(values, second, unit, under_unit, under_label, currency)
+    cells = [
+        f"{r}, {c} {fmt.quantity(values.loc[r, c], unit, currency)}"
+        + (f" ({under_label} {fmt.quantity(second.loc[r, c], under_unit, currency)})" if second is not None else "")
+        for r in values.index
+        for c in values.columns
+        if pd.notna(values.loc[r, c])
+    ]
+    kind = f"Matrix of {len(values)} rows and {len(values.columns)} columns"
+    return Chart(fmt.plain(title, 400), describe(title, kind, cells), figure, fmt.plain(note, 400))
+
+
+def scatter_chart(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    title: str = "",
+    x_unit: str = "",
+    y_unit: str = "",
+    group: str | None = None,
+    *,
+    label: str | None = None,
+    x_label: str = "",
+    y_label: str = "",
+    note: str = "",
+    currency: str = "",
+) -> Chart:
+    """Two measurements of many things; above `DENSE` marks they are drawn as pixels, so that pages stay light.
+
+    Parameters
+    ----------
+    table
+        One row per mark, any order (drawn in the order of x, y, group, so that equal data gives equal bytes).
+    label
+        Column with names to print beside marks; blank or missing names are not printed, at most `MOST_LABELS` are.
+    """
+    require(table, [x, y, group, label])
+    marks = pd.DataFrame(
+        {
+            "x": pd.to_numeric(table[x], errors="coerce").astype("float64"),
+            "y": pd.to_numeric(table[y], errors="coerce").astype("float64"),
+            "group": table[group].map(fmt.text) if group else "",
+            "label": table[label].fillna("").map(lambda v: fmt.plain(v, 60)) if label else "",
+        }
+    )
+    marks = marks[np.isfinite(marks["x"]) & np.isfinite(marks["y"])].sort_values(["x", "y", "group", "label"])
+    with style.house_style():
+        figure = _scatter(marks, x_label or x, y_label or y, x_unit, y_unit, currency)
+    return Chart(
+        fmt.plain(title, 400),
+        _scatter_words(marks, title, x_label or x, y_label or y, x_unit, y_unit, currency),
+        figure,
+        fmt.plain(note, 400),
+    )
+
+
+def _matrix(
+    values: pd.DataFrame, second: pd.DataFrame | None, unit: str, under_unit: str, under_label: str, currency: str
+) -> Any:
+    import seaborn as sns
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
+    left = min(style.LONGEST_LABEL, max((style.text_width(r) for r in values.index), default=0)) + 14
+    cell = CELL_HEIGHT if second is None else CELL_HEIGHT_TWO_LINES
+    figure, axes = style.canvas(max(1, len(values)) * cell + 36, left, 2, 30, 6)
+    if values.empty:
+        axes.set(xticks=[], yticks=[])
+        return figure
+    steps = shade(values.to_numpy())
+    colours = ListedColormap([style.colour(t) for t in style.STEPS])
+    sns.heatmap(
+        np.ma.masked_less(steps, 0), ax=axes, cmap=colours, norm=BoundaryNorm(np.arange(-0.5, len(style.STEPS)), colours.N),
+        cbar=False, linewidths=2, linecolor=style.colour("paper"), xticklabels=False, yticklabels=False,
+    )  # fmt: skip
+    room = (style.WIDTH - left - 2) / values.shape[1]
+    for j, name in enumerate(values.columns):
+        axes.text(j + 0.5, -0.28 * 34 / cell, style.fit(name, room - 6, style.SMALL, True), ha="center", va="center",
+                  size=style.SMALL, weight="bold", color=style.colour("muted"))  # fmt: skip
+    for i, name in enumerate(values.index):
+        axes.text(-12 / room, i + 0.5, style.fit(name, left - 14), ha="right", va="center")
+    printed = values.map(lambda v: fmt.quantity(v, unit, currency))
+    for (i, j), step in np.ndenumerate(steps):
+        ink = style.colour("muted" if step < 0 else "onlight" if step < 4 else "ondark")
+        shift = 0.0 if second is None or step < 0 else 0.15
+        axes.text(j + 0.5, i + 0.5 - shift, style.fit(printed.iat[i, j], room - 4), ha="center", va="center", color=ink)
+        if second is not None and step >= 0:
+            words = f"{under_label} {fmt.quantity(second.iat[i, j], under_unit, currency)}".strip()
+            axes.text(
+                j + 0.5, i + 0.74, style.fit(words, room - 4, 10.5), ha="center", va="center", size=10.5, color=ink
+            )
+    axes.set(xlabel="", ylabel="")
+    return figure
+
+
+def shade(values: np.ndarray) -> np.ndarray:
+    """Step of the ramp per cell, 0 to 6 over equal parts of the range from zero (or the least) to the largest; -1 if missing."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return np.full(values.shape, -1)
+    low, high = min(0.0, float(finite.min())), float(finite.max())
+    part = (np.where(np.isfinite(values), values, low) - low) / ((high - low) or 1.0)
+    return np.where(np.isfinite(values), np.minimum(len(style.STEPS) - 1, (part * len(style.STEPS)).astype(int)), -1)
+
+
+def _scatter(marks: pd.DataFrame, x_label: str, y_label: str, x_unit: str, y_unit: str, currency: str) -> Any:
+    import seaborn as sns
+    from matplotlib.ticker import FuncFormatter
+
+    groups = list(dict.fromkeys(sorted(marks["group"])))
+    several = groups not in ([], [""])
+    dense = len(marks) > style.DENSE
+    figure, axes = style.canvas(SCATTER_HEIGHT + (24 if several else 0), 62, 20, 26 + (24 if several else 0), 48)
+    colours = style.PIXEL_COLOURS if dense else tuple(style.colour(t) for t in style.SERIES)
+    for index, name in enumerate(groups):
+        part = marks[marks["group"] == name]
+        sns.scatterplot(
+            data=part, x="x", y="y", ax=axes, color=colours[index % len(colours)], marker=MARKERS[index % len(MARKERS)],
+            s=14 if dense else 34, alpha=0.35 if dense else 0.75, linewidth=0, legend=False, rasterized=dense,
+        )  # fmt: skip
+    for axis, unit in ((axes.xaxis, x_unit), (axes.yaxis, y_unit)):
+        axis.set_major_locator(ticks(unit))
+        axis.set_major_formatter(FuncFormatter(lambda v, _, unit=unit: tick_label(v, unit, currency)))
+    axes.grid(color=style.colour("grid"), lw=1)
+    axes.set_axisbelow(True)
+    axes.set_ylabel("")
+    axes.set_xlabel(fmt.plain(x_label.replace("_", " "), 80), size=style.SMALL, color=style.colour("muted"))
+    axes.annotate(
+        fmt.plain(y_label.replace("_", " "), 80), (0, 1), xycoords="axes fraction", xytext=(-56, 12 + (24 if several else 0)),
+        textcoords="offset points", size=style.SMALL, color=style.colour("muted"),
+    )  # fmt: skip
+    if several:
+        draw_key(
+            axes,
+            groups,
+            [style.SERIES[i % len(style.SERIES)] for i in range(len(groups))],
+            [MARKERS[i % len(MARKERS)] for i in range(len(groups))],
+            8,
+        )
+    named = marks[marks["label"] != ""].head(MOST_LABELS)
+    for row in named.to_dict("records"):
+        axes.annotate(
+            style.fit(row["label"], 150, style.SMALL),
+            (row["x"], row["y"]),
+            xytext=(6, 4),
+            textcoords="offset points",
+            size=style.SMALL,
+        )
+    return figure
+
+
+def _scatter_words(
+    marks: pd.DataFrame, title: str, x_label: str, y_label: str, x_unit: str, y_unit: str, currency: str
+) -> str:
+    def spread_of(values: pd.Series, name: str, unit: str) -> str:
+        low, middle, high = (fmt.quantity(float(q), unit, currency) for q in values.quantile([0.0, 0.5, 1.0]))
+        return f"{name.replace('_', ' ')} from {low} to {high}, median {middle}"
+
+    if marks.empty:
+        return describe(title, "Scatter chart", ["no marks"])
+    items = [spread_of(marks["x"], x_label, x_unit), spread_of(marks["y"], y_label, y_unit)]
+    if len(marks) > 2 and marks["x"].nunique() > 1 and marks["y"].nunique() > 1:
+        items.append(f"rank correlation {fmt.number(float(marks['x'].rank().corr(marks['y'].rank())))}")
+    if marks["group"].ne("").any():
+        items += [f"{name} {size:,} marks" for name, size in marks["group"].value_counts(sort=False).items()]
+    return describe(title, f"Scatter chart of {len(marks):,} marks", items)
