@@ -1,0 +1,17 @@
+"""Reads the account table, makes the market map: which account is in which segment, how sure, and what sets it apart.
+
+The steps in order: `fit_segments` (how many segments, whether they exist), `measure_stability`, `describe_segments` (filters a
+CRM can hold), `measure_segments` (the artefact), `match_segments` (ids kept across quarters), `findings`.
+"""
+
+from icplab.segments.fit import Segmentation, assign_segments, fit_segments, posteriors_of
+from icplab.segments.naming import measure_profile, name_segments
+
+__all__ = [
+    "Segmentation",
+    "assign_segments",
+    "fit_segments",
+    "measure_profile",
+    "name_segments",
+    "posteriors_of",
+]

@@ -1,0 +1,269 @@
+"""Reads the account table and the catalogue, makes the numeric and the discrete block that a mixture is fitted to.
+
+What the blocks hold is written down as a recipe of plain values, so that later accounts are read the same way.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+MIN_TOOL_SHARE, MAX_TOOL_SHARE = 0.01, 0.95  # method.md §3: rarer and commoner tools cannot tell segments apart
+MIN_LEVEL_SHARE = 0.01  # rarer levels of a category are read together as "other"
+MIN_LEVEL_COUNT = 10
+MAX_LEVELS = 20
+NEAR_DUPLICATE = 0.9  # phi of two tools (method.md §3), share of a category explained by another
+NEAR_COLLINEAR = 0.98  # correlation above which a second number adds nothing but an ill-conditioned covariance
+SPIKE_SHARE = 0.10  # a value this frequent would attract a component of its own; the number is then cut into bands
+FEW_VALUES = 10  # numbers with so few distinct values are read as bands
+BANDS = 4
+SKEWED = 1.0  # skewness above which a positive number is read on the log scale
+CLIP = 4.0  # standard deviations; further out is a typing error as often as a giant
+OTHER = "other"
+YES, NO = "yes", "no"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What a mixture sees of each account, sorted by account_id.
+
+    Attributes
+    ----------
+    account_id : (n,) ids
+    numbers : (n, d) standardised numbers, NaN where unknown
+    levels : (n, c) 0/1, one column per level of a discrete variable; a row of zeros within a variable means unknown
+    variable : (c,) which discrete variable a level column belongs to, ascending
+    """
+
+    account_id: np.ndarray
+    numbers: np.ndarray
+    levels: np.ndarray
+    variable: np.ndarray
+
+    @property
+    def n_variables(self) -> int:
+        return int(self.variable[-1]) + 1 if len(self.variable) else 0
+
+    def take(self, rows: np.ndarray) -> Blocks:
+        """The same blocks for some rows, in the order given."""
+        return Blocks(self.account_id[rows], self.numbers[rows], self.levels[rows], self.variable)
+
+    def known_share(self) -> np.ndarray:
+        """Share of variables that are known, per account."""
+        starts = np.flatnonzero(np.diff(self.variable, prepend=-1))
+        known = np.add.reduceat(self.levels, starts, axis=1) if len(starts) else np.zeros((len(self.levels), 0))
+        return np.hstack([~np.isnan(self.numbers), known > 0]).mean(axis=1)
+
+
+def write_recipe(accounts: pd.DataFrame, catalogue: pd.DataFrame) -> dict:
+    """How each candidate trait is read: on which scale, in which levels or bands, and what was left out and why.
+
+    Parameters
+    ----------
+    accounts : account table; reads the trait columns only, never an outcome
+    catalogue : reads trait, table, kind, role, excluded; traits of opportunities, excluded and forbidden ones are left out
+
+    Returns
+    -------
+    dict of plain values: numbers (trait, log, shift, center, scale), discrete (trait, kind, levels, …), left_out (trait, why)
+    """
+    usable = catalogue[(catalogue["table"] == "accounts") & ~catalogue["excluded"] & (catalogue["role"] != "forbidden")]
+    left_out: list[dict] = []
+    numbers: list[dict] = []
+    discrete: list[dict] = []
+    for trait, kind in sorted(zip(usable["trait"], usable["kind"], strict=True)):
+        read = _READERS[kind](trait, accounts[trait])
+        if not read:
+            left_out.append({"trait": trait, "why": "too few values to tell accounts apart"})
+        for entry in read:
+            (numbers if entry["kind"] == "number" else discrete).append(entry)
+    recipe = {"numbers": numbers, "discrete": discrete, "left_out": left_out}
+    return _without_repetition(recipe, accounts)
+
+
+def read_blocks(recipe: dict, accounts: pd.DataFrame) -> Blocks:
+    """The blocks of `accounts` under a recipe, sorted by account_id. Unseen levels are read as "other", else as unknown."""
+    frame = accounts.sort_values("account_id", ignore_index=True)
+    numbers = [_standardised(entry, frame[entry["trait"]]) for entry in recipe["numbers"]]
+    codes = {t: _tool_sets(frame[t]) for t in {e["trait"] for e in recipe["discrete"] if e["kind"] == "tool"}}
+    levels = [
+        _tool(entry, *codes[entry["trait"]]) if entry["kind"] == "tool" else _one_hot(entry, frame[entry["trait"]])
+        for entry in recipe["discrete"]
+    ]
+    sizes = [block.shape[1] for block in levels]
+    n = len(frame)
+    return Blocks(
+        frame["account_id"].to_numpy(dtype=object),
+        np.column_stack(numbers) if numbers else np.zeros((n, 0)),
+        np.hstack(levels) if levels else np.zeros((n, 0)),
+        np.repeat(np.arange(len(sizes)), sizes),
+    )
+
+
+def variable_names(recipe: dict) -> list[str]:
+    """Name of each discrete variable: the trait, or trait: tool."""
+    return [f"{e['trait']}: {e['tool']}" if e["kind"] == "tool" else e["trait"] for e in recipe["discrete"]]
+
+
+def _read_number(trait: str, values: pd.Series) -> list[dict]:
+    """A scale for a continuous number; bands for a spiked or nearly discrete one."""
+    known = values.dropna().to_numpy(dtype=float)
+    known = known[np.isfinite(known)]
+    if len(known) < MIN_LEVEL_COUNT or np.ptp(known) == 0:
+        return []
+    distinct, counts = np.unique(known, return_counts=True)
+    if len(distinct) <= FEW_VALUES or counts.max() / len(known) > SPIKE_SHARE:
+        return _bands(trait, known, distinct, counts)
+    log = known.min() >= 0 and _skewness(known) > SKEWED
+    shift = 0.0 if known.min() > 0 else 1.0
+    scaled = np.log(known + shift) if log else known
+    # The middle 98 % set the scale, so that one typing error does not flatten everybody else.
+    low, high = np.quantile(scaled, [0.01, 0.99])
+    inner = scaled[(scaled >= low) & (scaled <= high)]
+    entry = {"kind": "number", "trait": trait, "log": bool(log), "shift": shift}
+    return [{**entry, "center": float(inner.mean()), "scale": float(inner.std() or 1.0)}]
+
+
+def _bands(trait: str, known: np.ndarray, distinct: np.ndarray, counts: np.ndarray) -> list[dict]:
+    """Lower edges of bands: quartiles, with a frequent value in a band of its own."""
+    starts = {float(e) for e in np.quantile(known, np.arange(1, BANDS) / BANDS, method="lower")}
+    for value in distinct[counts / len(known) > SPIKE_SHARE]:
+        above = distinct[distinct > value]
+        starts |= {float(value)} | ({float(above[0])} if len(above) else set())
+    edges = sorted(starts - {float(distinct[0])})
+    return [{"kind": "band", "trait": trait, "edges": edges, "levels": _band_names(edges)}] if edges else []
+
+
+def _band_names(edges: list[float]) -> list[str]:
+    inner = [f"{a:g} to below {b:g}" for a, b in itertools.pairwise(edges)]
+    return [f"below {edges[0]:g}", *inner, f"{edges[-1]:g} or more"]
+
+
+def _read_category(trait: str, values: pd.Series) -> list[dict]:
+    counts = values.dropna().value_counts()
+    floor = max(MIN_LEVEL_COUNT, MIN_LEVEL_SHARE * counts.sum())
+    counts = counts.sort_index().sort_values(ascending=False, kind="stable")
+    levels = [str(v) for v in counts.index[counts >= floor][:MAX_LEVELS]]
+    rest = counts.drop(levels).sum()
+    if rest:
+        levels = [v for v in levels if v != OTHER] + [OTHER]
+    return [{"kind": "category", "trait": trait, "levels": levels}] if len(levels) > 1 else []
+
+
+def _read_flag(trait: str, values: pd.Series) -> list[dict]:
+    share = values.dropna().astype(float).mean() if values.notna().any() else 0.0
+    telling = MIN_TOOL_SHARE <= share <= 1 - MIN_TOOL_SHARE
+    return [{"kind": "flag", "trait": trait, "levels": [NO, YES]}] if telling else []
+
+
+def _read_tools(trait: str, values: pd.Series) -> list[dict]:
+    present, names, known = _tool_sets(values)
+    share = present[known].mean(axis=0) if known.any() else np.zeros(len(names))
+    kept = [n for n, s in zip(names, share, strict=True) if MIN_TOOL_SHARE <= s <= MAX_TOOL_SHARE]
+    return [{"kind": "tool", "trait": trait, "tool": name, "levels": [NO, YES]} for name in kept]
+
+
+_READERS = {"number": _read_number, "category": _read_category, "flag": _read_flag, "multi": _read_tools}
+
+
+def _skewness(values: np.ndarray) -> float:
+    centred = values - values.mean()
+    spread = values.std()
+    return float((centred**3).mean() / spread**3) if spread else 0.0
+
+
+def _tool_sets(values: pd.Series) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """(n, tools) presence, tool names in alphabetical order, and which accounts have a known stack."""
+    parts = values.str.split(";").explode().str.strip()
+    parts = parts[parts.notna() & (parts != "")]
+    names = sorted(parts.unique())
+    present = np.zeros((len(values), len(names)), dtype=bool)
+    rows = pd.Series(np.arange(len(values)), index=values.index).loc[parts.index].to_numpy()
+    present[rows, pd.Index(names).get_indexer(parts)] = True
+    return present, names, values.notna().to_numpy()
+
+
+def _tool(entry: dict, present: np.ndarray, names: list[str], known: np.ndarray) -> np.ndarray:
+    has = present[:, names.index(entry["tool"])] if entry["tool"] in names else np.zeros(len(known), dtype=bool)
+    return np.column_stack([known & ~has, known & has]).astype(float)
+
+
+def _one_hot(entry: dict, values: pd.Series) -> np.ndarray:
+    """(n, levels) 0/1; unknown is a row of zeros."""
+    levels = entry["levels"]
+    if entry["kind"] == "band":
+        number = values.to_numpy(dtype=float)
+        code = np.where(np.isnan(number), -1, np.searchsorted(entry["edges"], number, side="right"))
+    elif entry["kind"] == "flag":
+        code = values.astype("float64").fillna(-1).to_numpy().astype(int)
+    else:
+        code = pd.Index(levels).get_indexer(values.astype("str"))
+        if OTHER in levels:
+            code = np.where((code < 0) & values.notna().to_numpy(), levels.index(OTHER), code)
+    return (code[:, None] == np.arange(len(levels))).astype(float)
+
+
+def _standardised(entry: dict, values: pd.Series) -> np.ndarray:
+    number = values.to_numpy(dtype=float)
+    number = np.where(np.isfinite(number), number, np.nan)
+    if entry["log"]:
+        shifted = number + entry["shift"]
+        number = np.log(shifted, where=shifted > 0, out=np.full(len(number), np.nan))
+    return np.clip((number - entry["center"]) / entry["scale"], -CLIP, CLIP)
+
+
+def _without_repetition(recipe: dict, accounts: pd.DataFrame) -> dict:
+    """The recipe without variables that repeat another: they would make a segment of their own agreement."""
+    blocks = read_blocks(recipe, accounts)
+    twice = _repeated_numbers(blocks.numbers)
+    again = _repeated_levels(blocks)
+    names = variable_names(recipe)
+    told = [{"trait": recipe["numbers"][i]["trait"], "why": "repeats another number"} for i in sorted(twice)]
+    told += [{"trait": names[j], "why": f"follows from {names[of]}"} for j, of in sorted(again.items())]
+    return {
+        "numbers": [e for i, e in enumerate(recipe["numbers"]) if i not in twice],
+        "discrete": [e for j, e in enumerate(recipe["discrete"]) if j not in again],
+        "left_out": recipe["left_out"] + told,
+    }
+
+
+def _repeated_numbers(numbers: np.ndarray) -> set[int]:
+    if numbers.shape[1] < 2:
+        return set()
+    r = pd.DataFrame(numbers).corr(min_periods=MIN_LEVEL_COUNT).abs().to_numpy()
+    repeated: set[int] = set()
+    for i, j in np.argwhere(np.triu(r > NEAR_COLLINEAR, 1)):
+        if int(i) not in repeated:
+            repeated.add(int(j))
+    return repeated
+
+
+def _repeated_levels(blocks: Blocks) -> dict[int, int]:
+    """Variable -> the coarser one that it determines: its own levels add only detail, and the pair is not independent."""
+    h, var = blocks.levels, blocks.variable
+    if not len(var):
+        return {}
+    starts = np.flatnonzero(np.diff(var, prepend=-1))
+    size = np.diff(np.append(starts, len(var)))
+    joint = h.T @ h
+    total = np.add.reduceat(np.add.reduceat(joint, starts, axis=0), starts, axis=1)
+    within = np.add.reduceat(joint, starts, axis=1)  # (level, variable): accounts with the level and the variable known
+    xlogx = np.where(joint > 0, joint * np.log(np.maximum(joint, 1)), 0.0)
+    inner = np.add.reduceat(np.add.reduceat(xlogx, starts, axis=0), starts, axis=1)
+    wlogw = np.where(within > 0, within * np.log(np.maximum(within, 1)), 0.0)
+    by_row = np.add.reduceat(wlogw, starts, axis=0)  # [a, b]: sum over levels of a, on accounts where b is known
+    n = np.maximum(total, 1)
+    entropy_joint = np.log(n) - inner / n
+    entropy = np.log(n) - by_row / n  # entropy of a where b is known
+    shared = entropy + entropy.T - entropy_joint
+    explained = shared / np.maximum(entropy.T, 1e-9)  # share of b explained by a
+    repeated: dict[int, int] = {}
+    # b follows from a: keep the coarser b, leave a out. Among equals the later one goes.
+    for a, b in np.argwhere((explained > NEAR_DUPLICATE**2) & ~np.eye(len(size), dtype=bool)):
+        coarser = size[b] < size[a] or (size[b] == size[a] and b < a)
+        if coarser and int(b) not in repeated and int(a) not in repeated:
+            repeated[int(a)] = int(b)
+    return repeated

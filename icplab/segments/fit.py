@@ -1,0 +1,354 @@
+"""Reads the account table and the catalogue, makes the segmentation: k, verdict, memberships and a frozen assigner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.config import Settings
+from icplab.core.schema import UNASSIGNED, WHOLE_MARKET
+from icplab.segments.blocks import Blocks, read_blocks, write_recipe
+from icplab.segments.existence import MIN_TEST_ACCOUNTS, Existence, measure_existence
+from icplab.segments.mixture import Market, Mixture, entropy, fit_mixture, posterior
+from icplab.segments.naming import measure_profile, name_segments
+from icplab.segments.stability import VALID_JACCARD, jaccard_of_refits
+
+MIN_SEGMENT_SHARE = 0.05  # method.md §3: smaller groups are not a motion a team can repeat
+MIN_KNOWN_SHARE = 0.2  # accounts with a smaller share of their traits known are not assigned
+FIT_ACCOUNTS = 20_000  # fitted on a sample of this size, then assigned to all: time does not grow with the market
+NULLS, STARTS, RESAMPLES = 39, 16, 20
+GIVE_UP_AFTER = 2  # values of k in a row without a better BIC, after which larger ones are not tried
+DECIMALS = 6  # of memberships: beyond them only the solver's noise differs
+WHOLE_MARKET_NAME = "whole market"
+UNASSIGNED_NAME = "too little data"
+BAND_SHARES = (1 / 3, 2 / 3)
+VERDICTS = ("natural", "reproducible", "constructive", "none")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What `fit_segments` found.
+
+    Attributes
+    ----------
+    assignments : artefact `account_segments`: account_id, segment_id, segment, membership
+    posteriors : account_id, then one column per segment: probability of membership (null when unassigned)
+    profile : segment_id, segment, trait, level, share (inside), share_outside, lift, n: what is over-represented
+    choice : k, log_likelihood, parameters, bic, icl, smallest, passes (the gate of size), chosen
+    verdict : natural, reproducible, constructive or none
+    evidence : plain values behind the verdict
+    assigner : plain values that assign accounts to segments again
+    """
+
+    assignments: pd.DataFrame
+    posteriors: pd.DataFrame
+    profile: pd.DataFrame
+    choice: pd.DataFrame
+    verdict: str
+    evidence: dict
+    assigner: dict
+
+    @property
+    def segment_ids(self) -> list[str]:
+        """Ids of the segments, in order."""
+        return list(self.assigner["ids"])
+
+    def document(self) -> dict:
+        """The artefact `segmentation`: verdict, k and evidence."""
+        k = len(self.segment_ids) if self.verdict != "none" else 1
+        return {"verdict": self.verdict, "k": k, "evidence": self.evidence, "assigner": self.assigner}
+
+
+def fit_segments(
+    accounts: pd.DataFrame,
+    catalogue: pd.DataFrame,
+    *,
+    settings: Settings,
+    seed: int,
+    nulls: int = NULLS,
+    starts: int = STARTS,
+    resamples: int = RESAMPLES,
+) -> Segmentation:
+    """Groups of accounts that look alike, or the answer that there are none.
+
+    A mixture of account types: numbers share one covariance, so that size and revenue may go together inside a segment;
+    categories, yes/no traits and tools are independent inside a segment; a variable gets rates of its own in a segment only
+    where that pays for its parameters; what is unknown is left out of the likelihood. No outcome is read.
+
+    Parameters
+    ----------
+    accounts : account table (`features.build_accounts`); reads account_id, family_id and the trait columns
+    catalogue : catalogue of traits; those of opportunities, excluded and forbidden ones are left out
+    settings : reads plan.max_segments and plan.min_segment_accounts
+    seed : source of starts, null markets and resamples
+    nulls : most null markets of the existence test; p = 0.05 needs at least 19
+    starts : random starts per k
+    resamples : refits behind the stability of each segment
+
+    Returns
+    -------
+    Segmentation, with ids S1, S2, … from the largest segment to the smallest.
+
+    Notes
+    -----
+    Verdicts: *natural* when the existence test rejects a market without groups; *reproducible* when it does not but refits
+    find the same groups; *constructive* when bands of one number are offered instead; *none* when one group describes the
+    market best, or it is too small to be cut. See docs/methodology/segments.md.
+    Selection of variables inside EM: Marbac, Patin & Sedki (2019), J. Classification 36, §3.
+    """
+    from threadpoolctl import threadpool_limits
+
+    # One thread: sums come out the same whatever the machine, and small products do not wait for each other.
+    with threadpool_limits(1):
+        return _fit(accounts, catalogue, settings, seed, nulls, starts, resamples)
+
+
+def assign_segments(assigner: Mapping, accounts: pd.DataFrame, catalogue: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The segment of each account under a frozen assigner; on the accounts it was fitted to, exactly the fitted one.
+
+    Parameters
+    ----------
+    assigner : `Segmentation.assigner`, or the same read back from JSON
+    accounts : account table; trait columns that are missing altogether are read as unknown
+    catalogue : not needed; the assigner carries its own recipe
+
+    Returns
+    -------
+    Artefact `account_segments`, sorted by account_id.
+    """
+    return _assignments(assigner, posteriors_of(assigner, accounts))
+
+
+def posteriors_of(assigner: Mapping, accounts: pd.DataFrame) -> pd.DataFrame:
+    """account_id and the probability of each segment, null where too little is known, sorted by account_id."""
+    from threadpoolctl import threadpool_limits
+
+    frame = _with_traits(assigner["recipe"], accounts)
+    with threadpool_limits(1):
+        blocks = read_blocks(assigner["recipe"], frame)
+        probability = _PROBABILITY[assigner["kind"]](assigner, blocks, frame).round(DECIMALS)
+    table = pd.DataFrame(probability, columns=list(assigner["ids"]))
+    table.insert(0, "account_id", pd.Series(blocks.account_id, dtype="str"))
+    return table
+
+
+def _fit(
+    accounts: pd.DataFrame,
+    catalogue: pd.DataFrame,
+    settings: Settings,
+    seed: int,
+    nulls: int,
+    starts: int,
+    resamples: int,
+) -> Segmentation:
+    frame = accounts.sort_values("account_id", ignore_index=True)
+    recipe = write_recipe(frame, catalogue)
+    everyone = read_blocks(recipe, frame)
+    known = np.flatnonzero(everyone.known_share() >= MIN_KNOWN_SHARE)
+    gate = max(settings.plan.min_segment_accounts, int(np.ceil(MIN_SEGMENT_SHARE * len(known))))
+    if len(known) < 2 * gate or not everyone.known_share().any():
+        reason = f"{len(known)} accounts cannot be cut into segments of at least {gate}"
+        return _whole_market(frame, recipe, _no_choice(), {"reason": reason, "accounts": len(known)})
+    blocks = everyone.take(_sample(known, seed))
+    market = Market(blocks)
+    models = _fit_each_k(market, settings.plan.max_segments, seed, starts)
+    choice = _choice(market, models, gate * len(blocks.account_id) / len(known))
+    k = int(choice.loc[choice["chosen"], "k"].iloc[0])
+    if k == 1:
+        reason = "one single group describes the market best"
+        return _whole_market(frame, recipe, choice, {"reason": reason, "accounts": len(known)})
+    existence = measure_existence(blocks, seed=seed, nulls=nulls)
+    family = frame["family_id"].to_numpy(dtype=object)[_sample(known, seed)] if "family_id" in frame else None
+    jaccard = jaccard_of_refits(blocks, models[k], seed=seed, resamples=resamples, family=family)
+    verdict = _verdict(existence, jaccard)
+    evidence = _evidence(existence, jaccard, len(known), k)
+    if verdict == "constructive":
+        return _bands(frame, recipe, choice, evidence)
+    assigner = _mixture_assigner(recipe, models[k], market)
+    return _finish(frame, assigner, choice, verdict, evidence)
+
+
+def _fit_each_k(market: Market, most: int, seed: int, starts: int) -> dict[int, Mixture]:
+    """Best fit per k, until BIC has not improved GIVE_UP_AFTER times in a row."""
+    models: dict[int, Mixture] = {}
+    best, worse = np.inf, 0
+    for k in range(1, most + 1):
+        models[k] = fit_mixture(market, k, np.random.default_rng([seed, 10 + k]), starts)
+        worse = 0 if models[k].bic < best else worse + 1
+        best = min(best, models[k].bic)
+        if worse >= GIVE_UP_AFTER:
+            break
+    return models
+
+
+def _choice(market: Market, models: Mapping[int, Mixture], gate: float) -> pd.DataFrame:
+    """What each k would give; chosen is the lowest BIC among those whose smallest segment passes the gate."""
+    rows = []
+    for k, model in models.items():
+        resp = posterior(market, model)
+        smallest = int(np.bincount(resp.argmax(axis=1), minlength=k).min())
+        rows.append(
+            {
+                "k": k,
+                "log_likelihood": round(float(model.log_likelihood[0]), 3),
+                "parameters": int(model.parameters[0]),
+                "bic": round(model.bic, 3),
+                "icl": round(model.bic + 2 * entropy(resp, market.weights), 3),
+                "smallest": smallest,
+                "passes": bool(k == 1 or smallest >= gate),
+            }
+        )
+    table = pd.DataFrame(rows)
+    table["chosen"] = table.index == table["bic"].where(table["passes"]).idxmin()
+    return table
+
+
+def _no_choice() -> pd.DataFrame:
+    columns = {"k": "int64", "log_likelihood": "float64", "parameters": "int64", "bic": "float64", "icl": "float64"}
+    more = {"smallest": "int64", "passes": "bool", "chosen": "bool"}
+    return pd.DataFrame({c: pd.Series([], dtype=t) for c, t in {**columns, **more}.items()})
+
+
+def _sample(known: np.ndarray, seed: int) -> np.ndarray:
+    if len(known) <= FIT_ACCOUNTS:
+        return known
+    return np.sort(np.random.default_rng([seed, 3]).choice(known, FIT_ACCOUNTS, replace=False))
+
+
+def _verdict(existence: Existence, jaccard: np.ndarray) -> str:
+    if existence.exists:
+        return "natural"
+    return "reproducible" if (jaccard >= VALID_JACCARD).all() else "constructive"
+
+
+def _evidence(existence: Existence, jaccard: np.ndarray, accounts: int, k: int) -> dict:
+    number = lambda x: None if not np.isfinite(x) else round(float(x), 4)  # noqa: E731
+    return {
+        "accounts": accounts,
+        "k_of_mixture": k,
+        "p_value": number(existence.p_value),
+        "gain_ratio": number(existence.ratio),
+        "gain": number(existence.gain),
+        "null_gain_mean": number(np.mean(existence.null_gain)) if existence.null_gain else None,
+        "null_gain_max": number(np.max(existence.null_gain)) if existence.null_gain else None,
+        "null_markets": len(existence.null_gain),
+        "min_test_accounts": MIN_TEST_ACCOUNTS,
+        "lowest_jaccard": number(jaccard.min()),
+        "reason": existence.reason,
+    }
+
+
+def _mixture_assigner(recipe: dict, model: Mixture, market: Market) -> dict:
+    """Plain values of a fitted mixture, classes from the largest to the smallest."""
+    size = np.bincount(posterior(market, model).argmax(axis=1), minlength=model.k)
+    order = np.argsort(-size, kind="stable")
+    return {
+        "kind": "mixture",
+        "recipe": recipe,
+        "weight": model.weight[0][order].tolist(),
+        "mean": model.mean[0][order].tolist(),
+        "covariance": model.covariance[0].tolist(),
+        "rate": model.rate[0][:, order].tolist(),
+        "own": model.own[0][:, order].tolist(),
+        "min_known_share": MIN_KNOWN_SHARE,
+        "ids": [f"S{i + 1}" for i in range(model.k)],
+        "names": [f"S{i + 1}" for i in range(model.k)],
+    }
+
+
+def _bands(frame: pd.DataFrame, recipe: dict, choice: pd.DataFrame, evidence: dict) -> Segmentation:
+    """Three bands of the number that is best known: an openly constructed cut."""
+    trait = _band_trait(frame, recipe)
+    if trait is None:
+        evidence = {**evidence, "reason": "no groups, and no number to cut the market by"}
+        return _whole_market(frame, recipe, choice, evidence)
+    values = frame[trait].dropna().to_numpy(dtype=float)
+    edges = sorted({float(f"{e:.2g}") for e in np.quantile(values, BAND_SHARES)})
+    ids = [f"S{i + 1}" for i in range(len(edges) + 1)]
+    assigner = {"kind": "bands", "recipe": recipe, "trait": trait, "edges": edges, "ids": ids, "names": ids}
+    return _finish(frame, assigner, choice, "constructive", {**evidence, "cut_by": trait, "edges": edges})
+
+
+def _band_trait(frame: pd.DataFrame, recipe: dict) -> str | None:
+    numbers = [e["trait"] for e in recipe["numbers"]]
+    # Size is what a team can read; any other number only where there is none.
+    preferred = [t for t in ("employees", "annual_revenue") if t in numbers]
+    by_fill = sorted(numbers, key=lambda t: (-frame[t].notna().mean(), t))
+    return next(iter([*preferred, *by_fill]), None)
+
+
+def _whole_market(frame: pd.DataFrame, recipe: dict, choice: pd.DataFrame, evidence: dict) -> Segmentation:
+    assigner = {"kind": "whole", "recipe": recipe, "ids": [WHOLE_MARKET], "names": [WHOLE_MARKET_NAME]}
+    return _finish(frame, assigner, choice, "none", evidence)
+
+
+def _finish(frame: pd.DataFrame, assigner: dict, choice: pd.DataFrame, verdict: str, evidence: dict) -> Segmentation:
+    """Names from the profile, then everything through the frozen assigner, so that it cannot differ from the fit."""
+    assignments = assign_segments(assigner, frame)
+    profile = measure_profile(frame, assignments, assigner["recipe"])
+    if verdict != "none":
+        names = name_segments(profile, assigner["ids"])
+        assigner = {**assigner, "names": [names[i] for i in assigner["ids"]]}
+        profile["segment"] = profile["segment_id"].map(names).astype("str")
+    posteriors = posteriors_of(assigner, frame)
+    return Segmentation(_assignments(assigner, posteriors), posteriors, profile, choice, verdict, evidence, assigner)
+
+
+def _assignments(assigner: Mapping, posteriors: pd.DataFrame) -> pd.DataFrame:
+    probability = posteriors[list(assigner["ids"])].to_numpy()
+    known = ~np.isnan(probability).any(axis=1)
+    best = np.where(known, np.nan_to_num(probability).argmax(axis=1), -1)
+    ids = np.append(np.array(assigner["ids"], dtype=object), UNASSIGNED)[best]
+    names = np.append(np.array(assigner["names"], dtype=object), UNASSIGNED_NAME)[best]
+    return pd.DataFrame(
+        {
+            "account_id": posteriors["account_id"],
+            "segment_id": pd.Series(ids, dtype="str"),
+            "segment": pd.Series(names, dtype="str"),
+            "membership": np.where(known, np.nan_to_num(probability).max(axis=1), np.nan),
+        }
+    )
+
+
+def _with_traits(recipe: Mapping, accounts: pd.DataFrame) -> pd.DataFrame:
+    """`accounts` with every column of the recipe; one that is not there is unknown for everybody."""
+    kinds = {e["trait"]: e["kind"] for e in [*recipe["numbers"], *recipe["discrete"]]}
+    dtypes = {"number": "float64", "band": "float64", "flag": "boolean"}
+    absent = {
+        t: pd.Series(index=accounts.index, dtype=dtypes.get(k, "str")) for t, k in kinds.items() if t not in accounts
+    }
+    return accounts.assign(**absent)
+
+
+def _mixture_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame) -> np.ndarray:
+    rate = np.array(assigner["rate"], dtype=float).reshape(-1, len(assigner["ids"]))
+    k, d = len(assigner["ids"]), blocks.numbers.shape[1]
+    model = Mixture(
+        np.array([assigner["weight"]]),
+        np.array([assigner["mean"]]).reshape(1, k, d),
+        np.array([assigner["covariance"]]).reshape(1, d, d),
+        rate[None],
+        np.array([assigner["own"]]),
+        *(np.zeros(1),) * 3,
+    )
+    probability = posterior(Market(blocks), model)
+    probability[blocks.known_share() < assigner["min_known_share"]] = np.nan
+    return probability
+
+
+def _band_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame) -> np.ndarray:
+    values = frame.sort_values("account_id")[assigner["trait"]].to_numpy(dtype=float)
+    band = np.searchsorted(assigner["edges"], values, side="right")
+    probability = (band[:, None] == np.arange(len(assigner["ids"]))).astype(float)
+    probability[np.isnan(values)] = np.nan
+    return probability
+
+
+def _whole_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame) -> np.ndarray:
+    return np.ones((len(frame), 1))
+
+
+_PROBABILITY = {"mixture": _mixture_probability, "bands": _band_probability, "whole": _whole_probability}
