@@ -1,0 +1,263 @@
+"""Reads a workspace, makes a published run: intake, seven notebooks, pages, artefacts, manifest, one rename."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from icplab.core.config import settings_from_json
+from icplab.core.errors import BadInput, DoesNotVerify, Problem, StageFailed
+from icplab.core.store import sha256_of
+from icplab.run.execute import Outcome, execute_notebook
+from icplab.run.gather import code_hash, gather_run, manifest_facts
+from icplab.run.kernels import Zygote
+from icplab.run.lock import hold_lock
+from icplab.run.notebooks import Notebook
+from icplab.run.plan import Run, RunOptions, check_date, period_of, plan_run, title_of
+from icplab.run.publish import find_runs, heal_reports, publish_run, remove_folder, verify_run, write_manifest
+from icplab.run.state import finished_steps, forget_step, record_step, step_key
+
+FAILED = ".failed"
+PARTIAL = "-partial"
+# Of the run to compare with, what governance reads.
+COMPARED = ("artifacts", "model.json", "manifest.json")
+
+
+def run_quarter(options: RunOptions) -> Path:
+    """The quarterly run: check, notebooks, pages, council pack, files, published in one rename.
+
+    Parameters
+    ----------
+    options : what was asked for
+
+    Returns
+    -------
+    Path
+        `index.html` of the published run.
+
+    Raises
+    ------
+    BadInput
+        Options, settings or exports that cannot be used; nothing is left behind.
+    Locked
+        Another run writes to the same reports folder.
+    StageFailed
+        A notebook failed; its page is kept under `.failed/`, the last published run is untouched.
+    """
+    run = plan_run(options)
+    with hold_lock(run.reports):
+        healed = heal_reports(run.reports)
+        if healed:
+            run.progress.say(healed)
+        if not (options.resume or options.start or options.only):
+            remove_folder(run.work)
+        run.work.mkdir(parents=True, exist_ok=True)
+        with _kept_when_resumable(run.work), Zygote(run.work / "run.log") as zygote:
+            _take_in(run)
+            zygote.environment["SOURCE_DATE_EPOCH"] = str(_seconds(run.as_of))
+            _run_notebooks(run, zygote)
+            return _publish(run)
+
+
+def _seconds(as_of: str) -> int:
+    """Seconds from 1970 to the as-of date: what tools that stamp files are told the time is."""
+    return (dt.date.fromisoformat(as_of) - dt.date(1970, 1, 1)).days * 86400
+
+
+@contextmanager
+def _kept_when_resumable(work: Path) -> Iterator[None]:
+    """Keep the finished steps, for `--resume` and `--from`; what holds raw data goes however the run ends."""
+    try:
+        yield
+    finally:
+        for name in ("tables", "previous", "publish"):
+            remove_folder(work / name)
+        if not any(work.glob("state/*.json")):
+            remove_folder(work)
+
+
+def _take_in(run: Run) -> None:
+    """Read the exports; then everything that depends on them is known."""
+    from icplab.intake import take_in
+    from icplab.step import resolve_as_of
+
+    for name in ("tables", "previous", "inputs.json", "settings.json", "decisions.jsonl"):
+        path = run.work / name
+        remove_folder(path) if path.is_dir() else path.unlink(missing_ok=True)
+    with run.progress.step("intake", "reading and checking the exports"):
+        take_in(run.options.workspace, run.work)
+    run.inputs = json.loads((run.work / "inputs.json").read_text(encoding="utf-8"))
+    run.settings = settings_from_json((run.work / "settings.json").read_text(encoding="utf-8"))
+    problems: list[Problem] = []
+    run.as_of = check_date(f"{resolve_as_of(run.as_of, run.settings, run.inputs):%Y-%m-%d}", "as_of", problems)
+    if problems:
+        raise BadInput(problems)
+    run.target = (
+        run.options.out.absolute()
+        if run.options.out
+        else run.reports / (period_of(run.as_of) + ("" if run.complete else PARTIAL))
+    )
+    register = run.options.workspace / "decisions.jsonl"
+    if register.is_file():
+        shutil.copyfile(register, run.work / "decisions.jsonl")
+    run.previous = _previous(run)
+    if run.previous:
+        _copy_compared(run.previous[0], run.work / "previous")
+
+
+def _previous(run: Run) -> tuple[Path, dict] | None:
+    """The run to compare with: as named, else the latest verifying one beside the target with an earlier as-of date."""
+    if run.options.previous:
+        return run.options.previous, verify_run(run.options.previous)
+    earlier = [(f, m) for f, m in find_runs(run.reports) if m.get("complete") and m["as_of"] < run.as_of]
+    for folder, _ in reversed(earlier):
+        try:
+            return folder, verify_run(folder)
+        except DoesNotVerify:
+            run.progress.say(f"{folder.name} does not verify and is not compared with")
+    return None
+
+
+def _copy_compared(source: Path, target: Path) -> None:
+    target.mkdir()
+    for name in COMPARED:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, copy_function=shutil.copyfile)
+        elif (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def _run_notebooks(run: Run, zygote: Zygote) -> None:
+    """Run every notebook that is due, in order; its page is made while the next one runs."""
+    todo = _unfinished(run)
+    kernels = _KernelsAhead(zygote, run.work, len(todo))
+    with ThreadPoolExecutor(1, "pages") as renderer:
+        pages: list[Future] = []
+        for notebook in todo:
+            with run.progress.step(notebook.name, title_of(notebook)):
+                outcome = _run_one(run, notebook, kernels.take)
+            pages.append(renderer.submit(_render_page, run, notebook, outcome, first=not pages))
+            if not outcome.ok:
+                pages[-1].result()
+                raise StageFailed(_keep_failed(run, notebook, outcome))
+        for page in pages:
+            page.result()
+
+
+class _KernelsAhead:
+    """Gives one kernel per notebook, and lets the next one start while a notebook runs."""
+
+    def __init__(self, zygote: Zygote, cwd: Path, count: int) -> None:
+        self._zygote, self._cwd, self._left = zygote, cwd, count
+        self._next: Any = None
+
+    def take(self) -> Any:
+        """A started kernel of its own."""
+        kernel = self._next or self._zygote.start_kernel(self._cwd)
+        self._left -= 1
+        self._next = self._zygote.start_kernel(self._cwd) if self._left > 0 else None
+        return kernel
+
+
+def _render_page(run: Run, notebook: Notebook, outcome: Outcome, first: bool) -> None:
+    """Make the page of an executed notebook; only then is the step finished."""
+    from icplab.report import render_page
+
+    page = run.work / f"{notebook.name}.html"
+    render_page(outcome.notebook, page, _page_context(run, notebook))
+    if outcome.ok:
+        record_step(run.work, notebook.name, run.keys[notebook.name])
+    if first and outcome.ok:
+        run.progress.say(f"{'':<15} first page to read: {page}")
+
+
+def _unfinished(run: Run) -> list[Notebook]:
+    """The notebooks to run: those asked for, and those before them whose kept results are not from this very input."""
+    wanted = {n.name for n in run.selected}
+    latest = max(wanted)
+    run.keys = _keys(run)
+    finished = finished_steps(run.work, run.keys)
+    forced = wanted if (run.options.only or run.options.start) else set()
+    todo = [n for n in run.notebooks if n.name <= latest and (n.name not in finished or n.name in forced)]
+    for name in sorted(finished - {n.name for n in todo}):
+        run.progress.say(f"{name:<15} kept from the interrupted run")
+    for notebook in run.notebooks:
+        if notebook in todo or (notebook.name > latest and notebook.name not in finished):
+            forget_step(run.work, notebook.name)
+    return todo
+
+
+def _keys(run: Run) -> dict[str, str]:
+    """Per step, a hash of everything its results depend on, the earlier steps' hashes among them."""
+    base = {
+        "inputs": run.inputs,
+        "settings": sha256_of(run.work / "settings.json"),
+        "previous": run.previous[1]["run_id"] if run.previous else "",
+        "decisions": sha256_of(run.work / "decisions.jsonl") if (run.work / "decisions.jsonl").exists() else "",
+        "code": code_hash(),
+    }
+    keys: dict[str, str] = {}
+    for notebook in run.notebooks:
+        own = {
+            "source": sha256_of(notebook.path),
+            "parameters": run.parameters(notebook),
+            "before": list(keys.values()),
+        }
+        keys[notebook.name] = step_key(base, own)
+    return keys
+
+
+def _run_one(run: Run, notebook: Notebook, kernel: Any) -> Outcome:
+    """Execute one notebook; a step counts as done when its notebook ran to the end and closed its step."""
+    target = run.work / "notebooks" / f"{notebook.name}.ipynb"
+    target.parent.mkdir(exist_ok=True)
+    outcome = execute_notebook(notebook, target, run.parameters(notebook), kernel)
+    if outcome.ok and not (run.work / "steps" / notebook.name / "done.json").is_file():
+        return Outcome(target, "ran to its end but did not close its step (step.finish is missing)")
+    return outcome
+
+
+def _keep_failed(run: Run, notebook: Notebook, outcome: Outcome) -> str:
+    """Keep the pages made so far where they can be read; returns the message that names the failed one."""
+    place = run.reports / FAILED / run.target.name
+    remove_folder(place)
+    (place / "notebooks").mkdir(parents=True)
+    for page in [*run.work.glob("*.html"), *run.work.glob("notebooks/*.ipynb")]:
+        shutil.copyfile(page, place / page.relative_to(run.work))
+    where = f" in cell [{outcome.cell}]" if outcome.cell else ""
+    return (
+        f"{notebook.name} failed{where}: {outcome.failure}\n"
+        f"Its page: {place / f'{notebook.name}.html'}\n"
+        f"Nothing was published. The finished steps are kept: repeat the command with --resume to go on from here."
+    )
+
+
+def _publish(run: Run) -> Path:
+    """Gather the folder to publish, write its manifest, put it in place."""
+    from icplab.report import render_index, render_runs
+
+    with run.progress.step("publish", "council pack, artefacts, manifest"):
+        folder = gather_run(run)
+        render_index(folder)
+        write_manifest(folder, manifest_facts(run))
+        publish_run(folder, run.target)
+        render_runs(run.reports)
+    return run.target / "index.html"
+
+
+def _page_context(run: Run, notebook: Notebook) -> dict[str, object]:
+    """What a page says about its run, and the pages it links to."""
+    return {
+        "step": notebook.name,
+        "title": title_of(notebook),
+        "as_of": run.as_of,
+        "period": run.target.name,
+        "workspace": run.settings.workspace.name,
+        "pages": [(n.name, title_of(n)) for n in run.notebooks],
+    }
