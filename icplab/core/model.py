@@ -122,11 +122,18 @@ def from_document(content: dict) -> Model:
     known = {f.name for f in fields(Model)}
     if not isinstance(content, dict) or content.get("format", 0) not in range(1, FORMAT + 1):
         raise BadInput(
-            Problem("ICP-E100", f"is not a model of format {FORMAT} or older", fix="use the icplab that wrote it", file="model.json")
+            Problem(
+                "ICP-E100",
+                f"is not a model of format {FORMAT} or older",
+                fix="use the icplab that wrote it",
+                file="model.json",
+            )
         )
     strange = sorted(set(content) - known)
     if strange:
-        raise BadInput(Problem("ICP-E100", "is not a key of a model", file="model.json", value=strange[0], count=len(strange)))
+        raise BadInput(
+            Problem("ICP-E100", "is not a key of a model", file="model.json", value=strange[0], count=len(strange))
+        )
     value = {**content["value"], "inputs": _inputs(content["value"]["inputs"])}
     return Model(
         **{
@@ -151,9 +158,13 @@ def read_model(path: Path) -> Model:
     try:
         return from_document(json.loads(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise BadInput(Problem("ICP-E001", "is not there", fix="name a model.json of a run", file=Path(path).name)) from error
+        raise BadInput(
+            Problem("ICP-E001", "is not there", fix="name a model.json of a run", file=Path(path).name)
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise BadInput(Problem("ICP-E100", f"is damaged: {error}", fix="take it from its run again", file=Path(path).name)) from error
+        raise BadInput(
+            Problem("ICP-E100", f"is damaged: {error}", fix="take it from its run again", file=Path(path).name)
+        ) from error
 
 
 def add_segments(accounts: pd.DataFrame, account_segments: pd.DataFrame) -> pd.DataFrame:
@@ -165,6 +176,12 @@ def add_segments(accounts: pd.DataFrame, account_segments: pd.DataFrame) -> pd.D
     customer = joined["is_customer"].fillna(False).astype("bool")
     motion = pd.Series(np.where(customer, "expansion", "new"), index=joined.index, dtype="str")
     return joined.assign(motion=motion).sort_values("account_id", ignore_index=True)
+
+
+def with_posteriors(account_segments: pd.DataFrame, posteriors: pd.DataFrame) -> pd.DataFrame:
+    """The artefact `account_segments` with one membership column per segment, from account_id and a column per segment."""
+    columns = {c: POSTERIOR + c for c in posteriors.columns if c != "account_id"}
+    return account_segments.merge(posteriors.rename(columns=columns), on="account_id", how="left")
 
 
 def level_codes(item: Input, frame: pd.DataFrame) -> np.ndarray:
@@ -371,7 +388,9 @@ def _flags(model: Model, accounts: pd.DataFrame) -> pd.Series:
 
 def _reasons(model: Model, accounts: pd.DataFrame) -> pd.Series:
     """JSON list per account: base first, then every input; the points sum to the total."""
-    text = pd.Series("[" + json.dumps({"trait": "base", "level": "", "points": model.base_points}), index=accounts.index)
+    text = pd.Series(
+        "[" + json.dumps({"trait": "base", "level": "", "points": model.base_points}), index=accounts.index
+    )
     for item in model.of("accounts"):
         points = points_of(item, accounts)
         levels = level_of(item, accounts)
@@ -418,5 +437,7 @@ def _icp(model: Model, scored: pd.DataFrame, out_of_market: np.ndarray) -> pd.Se
     """yes: wins at least as likely as average; unknown: no tier, or nothing like it was ever worked."""
     unknown = (scored["tier"] == "insufficient") | scored["flags"].str.contains("unknown_fit|incomplete", regex=True)
     fits = scored["win_probability"] >= model.base_rate
-    icp = np.where(out_of_market | (scored["tier"] == "not_icp"), "no", np.where(unknown, "unknown", np.where(fits, "yes", "no")))
+    icp = np.where(
+        out_of_market | (scored["tier"] == "not_icp"), "no", np.where(unknown, "unknown", np.where(fits, "yes", "no"))
+    )
     return pd.Series(icp, index=scored.index, dtype="str")

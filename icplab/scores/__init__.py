@@ -1,0 +1,254 @@
+"""Reads account table, opportunities and segments, makes the frozen scorecard and a score for every account.
+
+The parts: `training` (labels, weights, candidate inputs), `fit` (selection and shrinkage), `scorecard` (points, calibration,
+value), `forward` (check on later opportunities). Scoring itself is `core.model.apply_model`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import version
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.config import Settings
+from icplab.core.findings import Finding
+from icplab.core.model import Model, add_segments, apply_model, effect_of, value_of, win_probability
+from icplab.scores.forward import ForwardCheck, check_forward, fit_scorecard
+from icplab.scores.scorecard import (
+    account_draws,
+    build_card,
+    calibrate,
+    describe_support,
+    fit_value,
+    points_of_rows,
+)
+from icplab.scores.training import Training, build_training, quarantined_traits
+
+__all__ = [
+    "ForwardCheck",
+    "Training",
+    "build_training",
+    "check_forward",
+    "findings",
+    "fit_model",
+    "quarantined_traits",
+    "score_accounts",
+    "score_opportunities",
+]
+
+STEP = "50_tiers"
+INTENT_HALF_LIFE_DAYS = 30  # method.md §5 offers 7, 14, 30, 60
+INTENT_FULL = 4.0  # weight of decayed activity that counts as half of the scale; a busy month of a worked account
+CALIBRATION_ALARM = 0.002  # p-value below which the promise of the forward folds counts as broken
+
+
+def fit_model(
+    training: Training,
+    check: ForwardCheck,
+    settings: Settings,
+    subscriptions: pd.DataFrame,
+    *,
+    segments: dict | None = None,
+) -> Model:
+    """The frozen scorecard, without tier cut points (the tiers stage adds them).
+
+    Parameters
+    ----------
+    training : see `build_training`
+    check : its verdict decides whether there is a ranking at all, its slope calibrates
+    settings : reads [economics], [plan], [workspace] currency
+    subscriptions : canonical table; how long customers stay, per segment. May be empty
+    segments : assigner of the segments stage, stored for scoring new accounts
+
+    Returns
+    -------
+    Model
+        With verdict `no-usable-ranking` or `insufficient-evidence` it holds the base rate and the value model only.
+    """
+    outcome, weight = training.labels()
+    base_rate = float(np.average(outcome, weights=weight)) if weight.sum() else float("nan")
+    value, value_draws = fit_value(training, subscriptions, settings)
+    model = Model(
+        as_of=f"{training.as_of:%Y-%m-%d}",
+        tool=version("icplab"),
+        settings=settings.plan_hash(),
+        horizon_days=training.horizon_days,
+        currency=settings.workspace.currency,
+        verdict=check.verdict,
+        base_rate=round(base_rate, 6),
+        value=value,
+        segments=segments or {},
+        checks=_checks(check),
+    )
+    if check.verdict != "usable":
+        return replace(model, draws={"value": _plain(value_draws)})
+    fitted = fit_scorecard(training, outcome, weight)
+    base, inputs = build_card(fitted)
+    everything = points_of_rows(base, inputs, fitted, ("accounts", "opportunities"))
+    alone = points_of_rows(base, inputs, fitted, ("accounts",))
+    of_opportunity = _opportunity_effects(fitted)
+    return replace(
+        model,
+        base_points=base,
+        inputs=inputs,
+        calibration=calibrate(alone, fitted.nuisance + of_opportunity, outcome, weight, check.slope),
+        opportunity_calibration=calibrate(everything, fitted.nuisance, outcome, weight, check.slope),
+        support=describe_support(training.accounts, inputs),
+        draws={"points": _plain(account_draws(fitted, inputs)), "value": _plain(value_draws)},
+    )
+
+
+def score_accounts(
+    model: Model,
+    accounts: pd.DataFrame,
+    account_segments: pd.DataFrame,
+    activities: pd.DataFrame,
+    as_of: pd.Timestamp,
+) -> pd.DataFrame:
+    """Every account scored: the artefact `scores`, tiers still by the cut points the model has (none: insufficient).
+
+    Fit and intent are separate axes: intent_score comes from activities alone, halves every INTENT_HALF_LIFE_DAYS, and is
+    null where the workspace has no activities.
+    """
+    scored = apply_model(model, add_segments(accounts, account_segments))
+    return scored.assign(intent_score=intent_scores(scored["account_id"], activities, as_of))
+
+
+def intent_scores(account_id: pd.Series, activities: pd.DataFrame, as_of: pd.Timestamp) -> pd.Series:
+    """Recent activity per account on 0-100: 100 × s / (s + INTENT_FULL), s = sum of weight × 2^(−age / half-life)."""
+    if len(activities) == 0:
+        return pd.Series(np.nan, index=account_id.index)
+    known = activities[activities["occurred_at"] <= as_of]
+    age = (as_of - known["occurred_at"]).dt.days.astype("float64")
+    signal = known["weight"].astype("float64").fillna(1.0).clip(lower=0) * np.exp2(-age / INTENT_HALF_LIFE_DAYS)
+    total = signal.round(9).groupby(known["account_id"]).sum()
+    strength = account_id.map(total).astype("float64").fillna(0.0)
+    return (100 * strength / (strength + INTENT_FULL)).round(1)
+
+
+def score_opportunities(
+    model: Model, opportunities: pd.DataFrame, scored: pd.DataFrame, training: Training
+) -> pd.DataFrame:
+    """The artefact `opportunity_scores`: every open opportunity with an account, as at its creation.
+
+    Source and traits of the opportunity count here, which they do not for an account.
+    """
+    rows = opportunities[(opportunities["status"] == "open") & opportunities["account_id"].isin(scored["account_id"])]
+    rows = rows.sort_values("opportunity_id", ignore_index=True)
+    by_account = scored.set_index("account_id").loc[rows["account_id"]]
+    market = training.accounts.set_index("account_id").loc[rows["account_id"]].reset_index()
+    points = by_account["points"].to_numpy("float64")
+    for item in model.inputs:
+        if item.table == "opportunities":
+            points = points + np.rint(effect_of(item, rows))
+        elif item.trait == "motion":  # of this opportunity, not of the account's next one
+            points = points + np.rint(effect_of(item, rows)) - np.rint(effect_of(item, market))
+    probability = win_probability(model, points, opportunity=True)
+    value = value_of(model.value, market)
+    return pd.DataFrame(
+        {
+            "opportunity_id": rows["opportunity_id"],
+            "account_id": rows["account_id"],
+            "win_probability": np.round(probability, 6),
+            "expected_value": np.round(probability * value, 2),
+        }
+    )
+
+
+def findings(check: ForwardCheck, model: Model) -> list[Finding]:
+    """What the forward check says: whether likelihood to win can be ranked, and whether its numbers can be trusted."""
+    if check.verdict == "insufficient-evidence":
+        return [_too_little(model)]
+    measure = check.measures.set_index("measure")
+    found = [_ranking(check, measure)]
+    if check.verdict == "usable":
+        found.append(_calibration(check, measure))
+    return found
+
+
+def _too_little(model: Model) -> Finding:
+    return Finding(
+        "insufficient-evidence",
+        STEP,
+        "watch",
+        "tiers",
+        f"There are too few won or lost opportunities for a model: at least 40 of each are needed. "
+        f"Every account is left without a tier; the base rate is {model.base_rate:.0%}.",
+        {"minimum": 40, "base_rate": model.base_rate},
+        action="Use the profiles of the ICP step as judgement, and come back with more closed opportunities.",
+    )
+
+
+def _ranking(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
+    auc = measure.loc["auc"]
+    how = (
+        "opportunities opened later"
+        if check.basis == "forward"
+        else "left-out accounts (no dates, so not a forward test)"
+    )
+    numbers = {k: round(float(auc[k]), 3) for k in ("value", "low", "high", "n", "won")}
+    sentence = f"On {auc['n']:,.0f} {how}, the score puts a won one above a lost one in {auc['value']:.1%} of pairs ({auc['low']:.1%} to {auc['high']:.1%})"
+    if check.verdict == "usable":
+        return Finding("tier-promise", STEP, "info", "ranking", sentence + ": it ranks better than chance.", numbers)
+    return Finding(
+        "no-usable-ranking",
+        STEP,
+        "watch",
+        "ranking",
+        sentence + ": that includes 50 %, which is chance. No tier is given by likelihood to win.",
+        numbers,
+        action="Do not route by tier. Look for traits that are not exported yet, or rank by value alone.",
+    )
+
+
+def _calibration(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
+    """Information unless the promise is clearly broken in the large."""
+    from scipy.stats import norm
+
+    gap = measure.loc["in_the_large"]
+    slope = measure.loc["slope"]
+    error = max((gap["high"] - gap["low"]) / (2 * 1.96), 1e-9)
+    p_value = float(2 * norm.sf(abs(gap["value"]) / error))
+    numbers = {
+        "gap_points": round(100 * float(gap["value"]), 2),
+        "slope": round(float(slope["value"]), 3),
+        "slope_low": round(float(slope["low"]), 3),
+        "slope_high": round(float(slope["high"]), 3),
+        "p_value": round(p_value, 4),
+    }
+    sentence = (
+        f"Predicted and observed win rate differ by {100 * gap['value']:+.1f} points on the tested opportunities; "
+        f"the calibration slope is {slope['value']:.2f} ({slope['low']:.2f} to {slope['high']:.2f}, 1 is right)."
+    )
+    if p_value >= CALIBRATION_ALARM or check.basis != "forward":
+        return Finding("calibration", STEP, "info", "probabilities", sentence, numbers)
+    return Finding(
+        "calibration",
+        STEP,
+        "watch",
+        "probabilities",
+        sentence + " More than chance would do: the level of winning has moved.",
+        numbers,
+        action="Look at what changed (mix, prices, definitions) before using the probabilities in a forecast.",
+    )
+
+
+def _opportunity_effects(fitted: object) -> np.ndarray:
+    """Log odds per training row from inputs that belong to the opportunity."""
+    pairs = zip(fitted.blocks, fitted.effects, strict=True)  # type: ignore[attr-defined]
+    parts = [b.matrix() @ e for b, e in pairs if b.item.table == "opportunities"]
+    return sum(parts, np.zeros(len(fitted.linear)))  # type: ignore[attr-defined]
+
+
+def _checks(check: ForwardCheck) -> dict[str, float | str]:
+    """Figures of the forward check that travel with the model."""
+    measures = {
+        f"{r.measure}_{c}": getattr(r, c) for r in check.measures.itertuples() for c in ("value", "low", "high")
+    }
+    return {"basis": check.basis, **{k: round(float(v), 4) for k, v in measures.items() if np.isfinite(v)}}
+
+
+def _plain(draws: np.ndarray) -> list:
+    return np.round(draws, 4).tolist()
