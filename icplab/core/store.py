@@ -135,11 +135,9 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
 def read_parquet(path: Path) -> pd.DataFrame:
     """Inverse of `write_parquet`."""
     try:
-        frame = pq.ParquetFile(path).read().to_pandas()
+        return pq.ParquetFile(path).read().to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
     except pa.ArrowInvalid as error:
         raise ContractBroken(f"{path.name} is damaged: {error}") from error
-    booleans = [c for c in frame if frame[c].dtype == "bool"]
-    return frame.astype(dict.fromkeys(booleans, "boolean"))
 
 
 def sha256_of(path: Path) -> str:
