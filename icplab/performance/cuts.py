@@ -1,0 +1,118 @@
+"""Reads the trait catalogue, makes the cuts of the key figures: which columns, and which level each account has."""
+
+from __future__ import annotations
+
+import calendar
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.config import Settings
+from icplab.core.errors import BadInput, Problem, nearest
+
+MAX_CUTS = 8  # more cuts than a page can show, and more chances to be fooled
+MIN_FILL = 0.6  # below it a level stands for who filled the field, not for the market
+LEVELS = (2, 12)
+BANDS = 4  # numbers are cut at their quartiles
+# What businesses cut by first; further columns follow by fill rate and name.
+FIRST = ("region", "industry", "employees", "country", "source", "product", "annual_revenue")
+
+
+def choose_cuts(catalogue: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Trait columns to cut key figures by.
+
+    Parameters
+    ----------
+    catalogue : DataFrame
+        One row per candidate trait: `trait, table, kind, role, fill_rate, levels, excluded`.
+    settings : Settings
+        `[plan] cuts` names the columns; when it is empty they are chosen: not excluded, not multi-valued, filled in at
+        least 60 % of rows, 2 to 12 levels (numbers are cut into quarters), the usual ones first, at most eight.
+
+    Returns
+    -------
+    DataFrame
+        `cut, table, kind, fill_rate, levels`, in the order in which they are shown.
+
+    Raises
+    ------
+    BadInput
+        `[plan] cuts` names a column that is not in the catalogue or is multi-valued.
+    """
+    known = catalogue.set_index("trait")
+    if settings.plan.cuts:
+        _check_named(known, settings.plan.cuts)
+        chosen = known.loc[list(dict.fromkeys(settings.plan.cuts))]
+    else:
+        usable = ~known["excluded"].astype(bool) & (known["kind"] != "multi") & (known["fill_rate"] >= MIN_FILL)
+        few = known["levels"].between(*LEVELS) | ((known["kind"] == "number") & (known["levels"] > BANDS))
+        chosen = known[usable & few & (known["role"] != "forbidden")]
+        place = chosen.index.map({name: i for i, name in enumerate(FIRST)}).fillna(len(FIRST))
+        rank = pd.DataFrame({"place": place, "fill": -chosen["fill_rate"].round(2).to_numpy(), "name": chosen.index})
+        order = rank.sort_values(["place", "fill", "name"]).index[:MAX_CUTS]
+        chosen = chosen.iloc[order]
+    columns = ["table", "kind", "fill_rate", "levels"]
+    return chosen[columns].rename_axis("cut").reset_index()
+
+
+def build_levels(frame: pd.DataFrame, column: str, key: str = "account_id") -> pd.Series:
+    """Level of each row of `frame` for one column, indexed by `key`; null where it is not known.
+
+    Numbers become bands `[low, high)` at the quartiles of the known values, the last one open above; yes/no columns
+    become `yes` and `no`; text stays as written.
+    """
+    values = frame.set_index(key)[column]
+    if isinstance(values.dtype, pd.BooleanDtype) or values.dtype == "bool":
+        return values.map({True: "yes", False: "no"}).astype("str")
+    if pd.api.types.is_numeric_dtype(values):
+        return _bands(values.astype("float64"))
+    return values.astype("str")
+
+
+def quarter_of(dates: pd.Series, fiscal_year_start: int = 1) -> pd.Series:
+    """Quarter of each date, such as `2026Q3`; the fiscal year is named after the calendar year in which it ends."""
+    end = calendar.month_abbr[(fiscal_year_start - 2) % 12 + 1].upper()
+    return dates.dt.to_period(f"Q-{end}").astype("str").where(dates.notna())
+
+
+def quarter_end(quarter: str, fiscal_year_start: int = 1) -> pd.Timestamp:
+    """Last day of a quarter such as `2026Q3`, or of a year such as `2026`."""
+    end = calendar.month_abbr[(fiscal_year_start - 2) % 12 + 1].upper()
+    frequency = f"Q-{end}" if "Q" in quarter else f"Y-{end}"
+    return pd.Period(quarter, freq=frequency).end_time.normalize().as_unit("us")
+
+
+def _check_named(known: pd.DataFrame, cuts: tuple[str, ...]) -> None:
+    problems = [
+        Problem(
+            "ICP-E100",
+            f"is not a candidate trait{nearest(c, known.index)}"
+            if c not in known.index
+            else "has several values per account and cannot be a cut",
+            fix="name columns of accounts or opportunities in [plan] cuts",
+            file="icplab.toml",
+            column="plan.cuts",
+            value=c,
+        )
+        for c in cuts
+        if c not in known.index or (known["kind"] == "multi").get(c, False)
+    ]
+    if problems:
+        raise BadInput(problems)
+
+
+def _bands(values: pd.Series) -> pd.Series:
+    """Quartile bands named by their ends, so that they sort and read alike in every run."""
+    edges = np.unique(values.dropna().quantile(np.linspace(0, 1, BANDS + 1)[1:-1]).round(6).to_numpy())
+    ends = [f"{e:,.0f}" if abs(e) >= 100 or float(e).is_integer() else f"{e:.3g}" for e in edges]
+    names = np.array(
+        [f"{i + 1}: " + n for i, n in enumerate(_band_names(ends))] if len(edges) else ["1: every value"], dtype=object
+    )
+    place = np.searchsorted(edges, values.fillna(0).to_numpy(), side="right")
+    return pd.Series(names[place], index=values.index, dtype="str").where(values.notna())
+
+
+def _band_names(ends: list[str]) -> list[str]:
+    inner = [f"[{a}, {b})" for a, b in pairwise(ends)]
+    return [f"below {ends[0]}", *inner, f"{ends[-1]} and more"]

@@ -1,0 +1,138 @@
+"""Reads activities, leads and targets, makes meeting rate, sales acceptance and attainment of one level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from icplab.performance import rows
+from icplab.performance.cuts import quarter_end
+from icplab.performance.facts import MEETING, Slice
+from icplab.performance.rows import Row
+
+# What plans call the figures that are planned; the key figure that answers.
+PLANNED = {
+    **dict.fromkeys(("won_amount", "revenue", "bookings", "won_acv", "new_acv", "acv_won"), "won_amount"),
+    **dict.fromkeys(("won", "wins", "new_customers", "customers", "deals_won"), "won"),
+    **{name: name for name in ("lost", "win_rate", "acv", "cac", "ltv_cac", "grr", "nrr", "meeting_rate")},
+}
+ADDED_UP = ("won_amount", "won", "lost")  # a year's figure is the sum of its quarters
+
+
+def measure_funnel(piece: Slice) -> Iterator[Row]:
+    """Rows of meeting_rate and sales_acceptance of one level."""
+    if not piece.facts.by_account:
+        reason = "the cut describes opportunities, not accounts"
+        yield rows.not_measured(piece, "meeting_rate", "accounts", "fraction", reason)
+        yield rows.not_measured(piece, "sales_acceptance", "decided", "fraction", reason)
+        return
+    yield _meeting_rate(piece)
+    yield _acceptance(piece)
+
+
+def measure_attainment(piece: Slice, measured: Sequence[Row]) -> Iterator[Row]:
+    """Actual over plan for every target of this level, from the rows already measured."""
+    targets = _targets_of(piece)
+    if not len(targets):
+        return
+    actual = {(r["period"], r["kpi"]): r for r in reversed(measured) if r["status"] != "not_measured"}
+    for period, metric, planned in zip(targets["period"], targets["metric"], targets["target"], strict=True):
+        yield _attained(piece, period, metric, float(planned), actual)
+
+
+def _meeting_rate(piece: Slice) -> Row:
+    """Accounts that had a meeting, of those with any activity in the window."""
+    facts, activities = piece.facts, piece.tables["activities"]
+    if not len(facts.activities):
+        return rows.not_measured(piece, "meeting_rate", "accounts", "fraction", "there is no activities table")
+    if not facts.activities["type"].str.lower().str.contains(MEETING).any():
+        reason = "no type of activity is called meeting or demo"
+        return rows.not_measured(piece, "meeting_rate", "accounts", "fraction", reason)
+    recent = activities[facts.inside(activities["occurred_at"])]
+    met = recent["type"].str.lower().str.contains(MEETING).fillna(False).astype(bool)
+    by_account = recent.assign(met=met).groupby("account_id").agg(unit=("unit", "first"), met=("met", "max"))
+    reached, had = piece.total(by_account), piece.total(by_account, by_account["met"])
+    note = f"accounts with a meeting of accounts with any activity, {facts.window}"
+    return rows.proportion(
+        piece, "meeting_rate", "accounts", had, reached, note=note, nothing="no activity in the window"
+    )
+
+
+def _acceptance(piece: Slice) -> Row:
+    """Leads accepted by sales, of those accepted or disqualified after qualification; pending ones are left out."""
+    facts, leads = piece.facts, piece.tables["leads"]
+    if not len(facts.leads):
+        return rows.not_measured(piece, "sales_acceptance", "decided", "fraction", "there is no leads table")
+    offered = leads["qualified_at"].notna() & facts.inside(leads["qualified_at"])
+    accepted = offered & leads["accepted_at"].notna()
+    rejected = offered & leads["accepted_at"].isna() & leads["disqualified_at"].notna()
+    decided = leads[accepted | rejected]
+    pending = int((offered & ~accepted & ~rejected).sum())
+    note = f"qualified in {facts.window}; {pending} pending left out"
+    yes, both = piece.total(decided, accepted[decided.index]), piece.total(decided)
+    nothing = "no qualified lead was accepted or disqualified in the window"
+    return rows.proportion(piece, "sales_acceptance", "decided", yes, both, note=note, nothing=nothing)
+
+
+def _targets_of(piece: Slice) -> pd.DataFrame:
+    """Targets for exactly this level: of the cut's own column, the other scopes blank."""
+    targets = piece.facts.targets
+    scopes = ("segment", "tier", "owner")
+    wanted = {s: piece.level if s == piece.cut else None for s in scopes}
+    if piece.cut not in ("all", *scopes):
+        return targets.iloc[:0]
+    match = np.ones(len(targets), dtype=bool)
+    for scope, level in wanted.items():
+        column = targets[scope]
+        match &= (column.isna() if level is None else (column == level).fillna(False)).to_numpy(dtype=bool)
+    return targets[match].drop_duplicates(["period", "metric"]).sort_values(["period", "metric"])
+
+
+def _attained(piece: Slice, period: str, metric: str, target: float, actual: dict[tuple[str, str], Row]) -> Row:
+    facts = piece.facts
+    kpi = PLANNED.get(metric.lower().strip(), "")
+    blank = {**rows.not_measured(piece, "attainment", metric, "ratio", ""), "period": period}
+    if not kpi or not facts.settings.dated:
+        return {**blank, "note": "the plan names a metric that is not measured" if not kpi else "no dates"}
+    if target == 0:
+        return {**blank, "note": "the plan is 0"}
+    try:
+        end = quarter_end(period, facts.settings.calendar.fiscal_year_start)
+    except ValueError:
+        return {**blank, "note": "the period is neither a quarter such as 2026Q3 nor a year such as 2026"}
+    found = _actual(period, kpi, actual)
+    if found is None:
+        return {**blank, "note": f"{kpi} is not measured for {period}"}
+    running = end > facts.as_of
+    note = f"plan {target:g}" + (f"; the period runs to {end:%Y-%m-%d}" if running else "")
+    value, low, high, n = (found[c] for c in ("value", "low", "high", "n"))
+    return rows.row(
+        piece,
+        "attainment",
+        metric,
+        value / target,
+        unit="ratio",
+        n=n,
+        period=period,
+        low=low / target,
+        high=high / target,
+        status="insufficient" if running else "ok",
+        note=note,
+    )
+
+
+def _actual(period: str, kpi: str, actual: dict[tuple[str, str], Row]) -> Row | None:
+    """The measured figure of a quarter, or of a year as the sum of its quarters."""
+    if (period, kpi) in actual:
+        return actual[period, kpi]
+    quarters = [r for (p, k), r in actual.items() if k == kpi and p.startswith(f"{period}Q")]
+    if "Q" in period or kpi not in ADDED_UP or not quarters:
+        return None
+    return {
+        "value": float(sum(r["value"] for r in quarters)),
+        "n": float(sum(r["n"] for r in quarters)),
+        "low": np.nan,
+        "high": np.nan,
+    }

@@ -1,0 +1,205 @@
+"""Reads facts of every level of a cut, makes the `kpis` rows with partial pooling over the levels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.config import Settings
+from icplab.core.errors import BadInput, Problem, nearest
+from icplab.core.schema import ARTEFACTS
+from icplab.core.stats.pooling import pool_estimates, pool_rates
+from icplab.core.stats.resample import REPLICATES
+from icplab.performance.cuts import build_levels
+from icplab.performance.facts import Slice, build_facts, slice_level
+from icplab.performance.funnel import measure_attainment, measure_funnel
+from icplab.performance.money import measure_money
+from icplab.performance.rows import Row
+from icplab.performance.winning import build_curve, measure_winning
+
+# Pooled over the levels of a cut: where small levels mislead most and a common population is plausible.
+POOLED_BASES = ("closed", "mean", "median", "won_median", "new_logo", "discounted", "12m", "accounts", "decided")
+MIN_POOLED_LEVELS = 2
+
+
+def measure_kpis(
+    opportunities: pd.DataFrame,
+    *,
+    accounts: pd.DataFrame,
+    subscriptions: pd.DataFrame | None = None,
+    spend: pd.DataFrame | None = None,
+    activities: pd.DataFrame | None = None,
+    leads: pd.DataFrame | None = None,
+    targets: pd.DataFrame | None = None,
+    rates: pd.DataFrame | None = None,
+    cut: str = "all",
+    levels: pd.Series | None = None,
+    settings: Settings,
+    as_of: pd.Timestamp,
+    seed: int,
+    replicates: int = REPLICATES,
+) -> pd.DataFrame:
+    """Key figures of every level of one cut.
+
+    Parameters
+    ----------
+    opportunities : DataFrame
+        One row per opportunity (`features.build_opportunities`). `account_id` may be null: such rows count where the
+        account is not needed. Open ones without `created_at` are left out of time-based figures and counted.
+    accounts : DataFrame
+        One row per account (`features.build_accounts`); `account_id, family_id` and the column of the cut.
+    subscriptions, spend, activities, leads, targets, rates : DataFrame, optional
+        Canonical tables; figures that need a missing one say `not_measured`.
+    cut : str
+        `all`, `segment`, `tier`, or a column of `accounts` or `opportunities`.
+    levels : Series, optional
+        Level of each account (index account_id) or opportunity (index opportunity_id); default: the column named
+        `cut`, numbers in quartile bands. Rows without a level are in no level.
+    settings : Settings
+        `[plan] window_days` (period `all` looks back this far; 0 = everything), `horizon_days`, `minimum_n`
+        (rates and days), `minimum_n_money` (money and ratios); `[economics]`; `[calendar] fiscal_year_start`.
+    as_of : Timestamp
+        Nothing later is counted.
+    seed : int
+        Seed of the resampling.
+    replicates : int
+        Resamples behind each interval.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the artefact `kpis`, sorted by its key. `value, low, high` (95 %) in `unit`; `n` observations;
+        `pooled…` the partially pooled estimate over the levels of the cut (null for `all` and for quarters);
+        `status` `insufficient` below the minimum, `not_measured` (no value) with the reason in `note`.
+
+    Raises
+    ------
+    BadInput
+        `cut` names no column and no levels are given.
+
+    Notes
+    -----
+    Definitions: docs/methodology/performance.md. Intervals resample account families, because opportunities of one
+    organisation share their fate; Wilson is used as it is only where each family has one opportunity.
+    """
+    if levels is None and cut != "all":
+        levels = _find_levels(cut, accounts, opportunities)
+    tables = {
+        "opportunities": opportunities,
+        "subscriptions": subscriptions,
+        "spend": spend,
+        "activities": activities,
+        "leads": leads,
+        "targets": targets,
+        "rates": rates,
+    }
+    facts = build_facts(tables, accounts, levels, settings=settings, as_of=as_of, seed=seed, replicates=replicates)
+    names: list[str | None] = [None] if levels is None else sorted(levels.dropna().unique())
+    found = [r for name in names for r in _measure_level(slice_level(facts, cut, name))]
+    return _as_artefact(_pooled(pd.DataFrame(found)) if levels is not None else pd.DataFrame(found))
+
+
+def show_curve_table(
+    opportunities: pd.DataFrame,
+    *,
+    accounts: pd.DataFrame,
+    settings: Settings,
+    as_of: pd.Timestamp,
+    cut: str = "all",
+    levels: pd.Series | None = None,
+) -> pd.DataFrame:
+    """Cumulative incidence of winning by days since creation, one row per level and day, for a step chart.
+
+    Returns
+    -------
+    DataFrame
+        `level, day, won` (probability of having won by that day), `closed` (of having been won or lost), `at_risk`
+        (opportunities still open and observed). Empty when the source has no dates.
+    """
+    columns = ["level", "day", "won", "closed", "at_risk"]
+    if not settings.dated:
+        return pd.DataFrame({c: pd.Series([], dtype="str" if c == "level" else "float64") for c in columns})
+    if levels is None and cut != "all":
+        levels = _find_levels(cut, accounts, opportunities)
+    tables = dict.fromkeys(("subscriptions", "spend", "activities", "leads", "targets", "rates"))
+    facts = build_facts(
+        {"opportunities": opportunities, **tables},
+        accounts,
+        levels,
+        settings=settings,
+        as_of=as_of,
+        seed=0,
+        replicates=1,
+    )
+    names: list[str | None] = [None] if levels is None else sorted(levels.dropna().unique())
+    parts = [_curve_of(slice_level(facts, cut, name)) for name in names]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _find_levels(cut: str, accounts: pd.DataFrame, opportunities: pd.DataFrame) -> pd.Series:
+    if cut in accounts:
+        return build_levels(accounts, cut)
+    if cut in opportunities:
+        return build_levels(opportunities, cut, "opportunity_id")
+    known = sorted({*accounts.columns, *opportunities.columns})
+    raise BadInput(
+        Problem(
+            "ICP-E100",
+            f"is no column of accounts or opportunities{nearest(cut, known)}",
+            fix="name a column, or give the levels",
+            column="cut",
+            value=cut,
+        )
+    )
+
+
+def _measure_level(piece: Slice) -> list[Row]:
+    found = [*measure_winning(piece), *measure_money(piece), *measure_funnel(piece)]
+    return [*found, *measure_attainment(piece, found)]
+
+
+def _pooled(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the partially pooled columns, one population per key figure and basis."""
+    table = table.assign(pooled=np.nan, pooled_low=np.nan, pooled_high=np.nan)
+    whole = (table["period"] == "all") & (table["_scale"] != "")
+    wanted = whole & (table["basis"].isin(POOLED_BASES) | table["basis"].str.startswith("within_"))
+    for _, group in table[wanted].groupby(["kpi", "basis"], sort=True):
+        if len(group) >= MIN_POOLED_LEVELS:
+            columns = ["pooled", "pooled_low", "pooled_high"]
+            table.loc[group.index, columns] = _pool_group(group)[columns].to_numpy()
+    return table
+
+
+def _pool_group(group: pd.DataFrame) -> pd.DataFrame:
+    scale = group["_scale"].iloc[0]
+    if scale == "rate":
+        trials = group["_trials"].to_numpy()
+        return pool_rates(group["value"].to_numpy() * trials, trials)
+    value = group["value"].to_numpy()
+    if scale == "linear":
+        return pool_estimates(value, group["_spread"].to_numpy())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = pool_estimates(np.log(value), group["_spread"].to_numpy())
+    return logs.assign(**{c: np.exp(logs[c]) for c in ("pooled", "pooled_low", "pooled_high")})
+
+
+def _as_artefact(table: pd.DataFrame) -> pd.DataFrame:
+    """Declared columns, rows in key order, infinite as missing."""
+    declared = ARTEFACTS["kpis"]
+    table = table.reindex(columns=[c.name for c in declared.columns])
+    numbers = ["value", "low", "high", "pooled", "pooled_low", "pooled_high"]
+    table[numbers] = table[numbers].astype("float64").replace([np.inf, -np.inf], np.nan)
+    return table.sort_values(list(declared.key), kind="stable", ignore_index=True)
+
+
+def _curve_of(piece: Slice) -> pd.DataFrame:
+    _, curve, _ = build_curve(piece, resample=False)
+    return pd.DataFrame(
+        {
+            "level": piece.level,
+            "day": curve.days,
+            "won": curve.incidence,
+            "closed": 1 - curve.survival,
+            "at_risk": curve.at_risk,
+        }
+    )

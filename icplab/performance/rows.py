@@ -1,0 +1,164 @@
+"""Reads estimates with their draws, makes rows of `kpis`: value, interval, n, status and note."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from icplab.core.stats.intervals import clustered_proportion, effective_trials, percentile, wilson
+from icplab.core.stats.resample import ratio
+from icplab.performance.facts import Slice
+
+Row = dict[str, Any]
+Array = npt.NDArray[np.float64]
+ALL = "all"
+MEASURED_ROUNDING = 12  # significant digits kept, so that a solver's last bits do not show
+
+
+def row(
+    piece: Slice, kpi: str, basis: str, value: float, *, unit: str, n: float, period: str = ALL, **more: Any
+) -> Row:
+    """One row; `low, high, status, note` and the private columns of pooling may be given in `more`."""
+    return {
+        "cut": piece.cut,
+        "level": piece.level,
+        "period": period,
+        "kpi": kpi,
+        "basis": basis,
+        "value": value,
+        "low": np.nan,
+        "high": np.nan,
+        "n": float(n),
+        "unit": unit,
+        "status": "ok",
+        "note": "",
+        "_scale": "",
+        "_spread": np.nan,
+        "_trials": np.nan,
+        **more,
+    }
+
+
+def not_measured(piece: Slice, kpi: str, basis: str, unit: str, reason: str, n: float = 0) -> Row:
+    """A figure that these data cannot give, with the reason."""
+    return row(piece, kpi, basis, np.nan, unit=unit, n=n, status="not_measured", note=reason)
+
+
+def count(piece: Slice, kpi: str, basis: str, value: float, period: str = ALL, note: str = "") -> Row:
+    """A count: a fact, so without interval."""
+    return row(piece, kpi, basis, value, unit="count", n=value, period=period, note=note)
+
+
+def proportion(
+    piece: Slice,
+    kpi: str,
+    basis: str,
+    successes: Array,
+    trials: Array,
+    *,
+    period: str = ALL,
+    note: str = "",
+    nothing: str,
+) -> Row:
+    """A rate from successes and trials per unit; interval over resampled families, plain Wilson where each has one trial."""
+    n, units = trials.sum(), int((trials > 0).sum())
+    if n == 0:
+        return {**not_measured(piece, kpi, basis, "fraction", nothing), "period": period}
+    value = float(successes.sum() / n)
+    if units == n:
+        variance, trials_used = value * (1 - value) / n, float(n)
+    else:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            draws = (piece.weights @ successes) / (piece.weights @ trials)
+        variance = _variance(draws, units)
+        trials_used = float(effective_trials(value, variance, n, units))
+    low, high = wilson(value * trials_used, trials_used)
+    enough = n >= piece.facts.settings.plan.minimum_n
+    return row(
+        piece,
+        kpi,
+        basis,
+        value,
+        unit="fraction",
+        n=n,
+        period=period,
+        low=float(low),
+        high=float(high),
+        status="ok" if enough else "insufficient",
+        note=join(note, "" if enough else f"n below {piece.facts.settings.plan.minimum_n}"),
+        _scale="rate",
+        _spread=float(np.sqrt(variance)),
+        _trials=trials_used,
+    )
+
+
+def incidence(piece: Slice, kpi: str, basis: str, value: float, draws: Array, n: float, units: int, **more: Any) -> Row:
+    """A probability from a curve: Wilson interval on the trials that would give the resampled variance."""
+    variance = _variance(draws, units)
+    low, high = clustered_proportion(value, variance, n, units)
+    trials = float(effective_trials(value, variance, n, units))
+    given = {"_scale": "rate", "_spread": float(np.sqrt(variance)), "_trials": trials, **more}
+    return row(piece, kpi, basis, value, unit="fraction", n=n, low=float(low), high=float(high), **given)
+
+
+def mean_ratio(
+    piece: Slice, kpi: str, basis: str, above: Array, below: Array, *, unit: str, scale: str, n: float, note: str = ""
+) -> Row:
+    """A ratio of sums over units (a mean, a value rate, retention) with a studentised interval."""
+    value, low, high, draws = ratio(above, below, piece.weights, scale=scale)
+    minimum = piece.facts.settings.plan.minimum_n_money
+    if scale == "logit" and not np.isfinite(low) and np.isfinite(value):
+        families = float((below > 0).sum())
+        low, high = (float(e) for e in wilson(value * families, families))
+    known = np.isfinite(low) and np.isfinite(high)
+    spread = np.log(draws[draws > 0]) if scale == "log" else draws[np.isfinite(draws)]
+    return row(
+        piece,
+        kpi,
+        basis,
+        value,
+        unit=unit,
+        n=n,
+        low=low,
+        high=high,
+        status="ok" if n >= minimum and known else "insufficient",
+        note=join(note, "" if n >= minimum else f"n below {minimum}"),
+        _scale="log" if scale == "log" else "linear",
+        _spread=float(np.std(spread)) if len(spread) > 1 and known else np.nan,
+    )
+
+
+def resampled(
+    piece: Slice, kpi: str, basis: str, value: float, draws: Array, *, unit: str, n: float, minimum: int, note: str = ""
+) -> Row:
+    """Any statistic with the percentile interval of its draws."""
+    low, high = (float(e) for e in percentile(draws))
+    known = np.isfinite(value) and np.isfinite(low)
+    positive = draws[np.isfinite(draws) & (draws > 0)]
+    return row(
+        piece,
+        kpi,
+        basis,
+        value,
+        unit=unit,
+        n=n,
+        low=low,
+        high=high,
+        status="ok" if n >= minimum and known else "insufficient",
+        note=join(note, "" if n >= minimum else f"n below {minimum}"),
+        _scale="log",
+        _spread=float(np.std(np.log(positive))) if known and len(positive) > 1 else np.nan,
+    )
+
+
+def join(*notes: str) -> str:
+    """Notes in one line."""
+    return "; ".join(n for n in notes if n)
+
+
+def _variance(draws: Array, units: int) -> float:
+    """Variance over resamples, corrected for the number of units."""
+    known = draws[np.isfinite(draws)]
+    return float(np.var(known) * units / max(units - 1, 1)) if len(known) > 1 else 0.0

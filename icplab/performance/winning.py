@@ -1,0 +1,185 @@
+"""Reads opportunities of one level, makes its win rates on every basis, counts and cycle lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.stats.resample import quantile_draws
+from icplab.core.stats.survival import Curve, aalen_johansen, count_events, first_day_at_or_below, value_at
+from icplab.performance import rows
+from icplab.performance.facts import Slice
+from icplab.performance.rows import Row
+
+NO_DATES = "the opportunities carry no dates"
+# Lost deals without amount up to this share are left out and counted; beyond it a value rate would be invented.
+LOST_WITHOUT_AMOUNT = 0.5
+STILL_OPEN = 0.02  # a curve that ends before the horizon with more than this share undecided is a lower bound only
+
+
+def measure_winning(piece: Slice) -> Iterator[Row]:
+    """Rows of win_rate (all bases), won, lost, open and cycle_days of one level."""
+    facts, deals = piece.facts, piece.tables["opportunities"]
+    closed = deals[(deals["status"] != "open") & facts.inside(deals["closed_at"])]
+    yield from _counts(piece, closed, deals)
+    yield from _closed_rates(piece, closed)
+    yield _value_rate(piece, closed)
+    yield from _quarters(piece, deals)
+    horizon = facts.settings.plan.horizon_days
+    if not facts.settings.dated:
+        for kpi, basis, unit in (
+            ("win_rate", "cohort", "fraction"),
+            ("win_rate", f"within_{horizon}d", "fraction"),
+            ("cycle_days", "won_median", "days"),
+            ("cycle_days", "won_p75", "days"),
+            ("cycle_days", "any_close_median", "days"),
+        ):
+            yield rows.not_measured(piece, kpi, basis, unit, NO_DATES)
+        return
+    yield _cohort(piece, deals, horizon)
+    yield from _curve_rows(piece, deals, horizon)
+    yield from _cycles(piece, closed)
+
+
+def build_curve(piece: Slice, *, resample: bool = True) -> tuple[pd.DataFrame, Curve, Curve | None]:
+    """Opportunities created in the window with their cumulative incidence of winning, and its resamples."""
+    deals = piece.tables["opportunities"]
+    cohort = deals[deals["days"].notna() & piece.facts.inside(deals["created_at"])]
+    counts = count_events(cohort["days"], cohort["cause"], units=cohort["unit"], n_units=piece.units)
+    draws = aalen_johansen(counts, piece.weights) if resample and len(cohort) else None
+    return cohort, aalen_johansen(counts), draws
+
+
+def _counts(piece: Slice, closed: pd.DataFrame, deals: pd.DataFrame) -> Iterator[Row]:
+    note = f"closed in {piece.facts.window}"
+    yield rows.count(piece, "won", "closed", int((closed["status"] == "won").sum()), note=note)
+    yield rows.count(piece, "lost", "closed", int((closed["status"] == "lost").sum()), note=note)
+    yield rows.count(piece, "open", "as_of", int((deals["status"] == "open").sum()), note="whenever opened")
+
+
+def _closed_rates(piece: Slice, closed: pd.DataFrame) -> Iterator[Row]:
+    idle = closed["no_decision"]
+    window = f"closed in {piece.facts.window}"
+    bases = (
+        ("closed", closed[~idle], f"leaves out {int(idle.sum())} lost without a decision" if idle.any() else ""),
+        ("closed_broad", closed, "counts every loss"),
+    )
+    for basis, kept, note in bases:
+        won, all_closed = piece.total(kept, kept["status"] == "won"), piece.total(kept)
+        note = rows.join(window, note)
+        yield rows.proportion(
+            piece, "win_rate", basis, won, all_closed, note=note, nothing="nothing closed in the window"
+        )
+
+
+def _value_rate(piece: Slice, closed: pd.DataFrame) -> Row:
+    lost = closed["status"] == "lost"
+    without = ~(closed["acv"] > 0)
+    share = float(without[lost].mean()) if lost.any() else 0.0
+    if share > LOST_WITHOUT_AMOUNT:
+        reason = f"{share:.0%} of lost opportunities carry no amount"
+        return rows.not_measured(piece, "win_rate", "value", "fraction", reason, n=len(closed))
+    known = closed[~without]
+    if not len(known):
+        return rows.not_measured(piece, "win_rate", "value", "fraction", "no closed opportunity with an amount")
+    won = piece.total(known, known["acv"].where(known["status"] == "won", 0.0))
+    top = known["acv"].max() / known["acv"].sum()
+    note = rows.join(
+        f"closed in {piece.facts.window}",
+        f"largest deal is {top:.0%} of the value",
+        f"{share:.0%} of lost without amount left out" if share else "",
+    )
+    total = piece.total(known, known["acv"])
+    return rows.mean_ratio(
+        piece, "win_rate", "value", won, total, unit="fraction", scale="logit", n=len(known), note=note
+    )
+
+
+def _quarters(piece: Slice, deals: pd.DataFrame) -> Iterator[Row]:
+    """Counts and closed win rate of every quarter that ends inside the window (whole quarters, not cut by it)."""
+    closed = deals[deals["quarter"].notna() & (deals["closed_at"] <= piece.facts.as_of)]
+    for quarter in quarters_of(piece):
+        part = closed[closed["quarter"] == quarter]
+        won = part["status"] == "won"
+        yield rows.count(piece, "won", "closed", int(won.sum()), quarter)
+        yield rows.count(piece, "lost", "closed", int((~won).sum()), quarter)
+        kept = part[~part["no_decision"]]
+        wins, all_closed = piece.total(kept, kept["status"] == "won"), piece.total(kept)
+        yield rows.proportion(
+            piece, "win_rate", "closed", wins, all_closed, period=quarter, nothing="nothing closed in the quarter"
+        )
+
+
+def quarters_of(piece: Slice) -> list[str]:
+    """Quarters with a close anywhere in the data, from the first one that ends inside the window."""
+    deals = piece.facts.opportunities
+    known = deals[deals["quarter"].notna() & piece.facts.inside(deals["closed_at"])]
+    return sorted(known["quarter"].unique())
+
+
+def _cohort(piece: Slice, deals: pd.DataFrame, horizon: int) -> Row:
+    facts = piece.facts
+    mature = deals["created_at"] <= facts.as_of - pd.Timedelta(days=horizon)
+    cohort = deals[mature & facts.inside(deals["created_at"])]
+    note = f"won of all created in {facts.window} and at least {horizon} days ago, open ones in the denominator"
+    nothing = f"nothing was created {horizon} days or more before {facts.as_of:%Y-%m-%d}"
+    won = piece.total(cohort, cohort["status"] == "won")
+    return rows.proportion(piece, "win_rate", "cohort", won, piece.total(cohort), note=note, nothing=nothing)
+
+
+def _curve_rows(piece: Slice, deals: pd.DataFrame, horizon: int) -> Iterator[Row]:
+    """Probability of winning within the horizon, and median time to any close, open deals censored."""
+    cohort, curve, draws = build_curve(piece)
+    basis, undated = f"within_{horizon}d", int((deals["created_at"].isna()).sum())
+    if draws is None:
+        reason = "no opportunity with a creation date in the window"
+        yield rows.not_measured(piece, "win_rate", basis, "fraction", reason)
+        yield rows.not_measured(piece, "cycle_days", "any_close_median", "days", reason)
+        return
+    n, units, minimum = len(cohort), cohort["unit"].nunique(), piece.facts.settings.plan.minimum_n
+    still_open = float((cohort["cause"] == 0).mean())
+    undecided = float(value_at(curve.days, curve.survival, horizon, 1.0))
+    cut_short = curve.days[-1] < horizon and undecided > STILL_OPEN
+    note = rows.join(
+        f"created in {piece.facts.window}; {still_open:.0%} open and censored",
+        f"{undated} open without creation date left out" if undated else "",
+        f"nobody was followed for {horizon} days: a lower bound" if cut_short else "",
+        "" if n >= minimum else f"n below {minimum}",
+    )
+    yield rows.incidence(
+        piece,
+        "win_rate",
+        basis,
+        float(value_at(curve.days, curve.incidence, horizon)),
+        value_at(draws.days, draws.incidence, horizon),
+        n,
+        units,
+        status="ok" if n >= minimum and not cut_short else "insufficient",
+        note=note,
+    )
+    median = float(first_day_at_or_below(curve.days, curve.survival, 0.5))
+    drawn = first_day_at_or_below(draws.days, draws.survival, 0.5)
+    never = "" if np.isfinite(median) else "fewer than half are closed by the longest time observed"
+    yield rows.resampled(
+        piece, "cycle_days", "any_close_median", median, drawn, unit="days", n=n, minimum=minimum, note=never
+    )
+
+
+def _cycles(piece: Slice, closed: pd.DataFrame) -> Iterator[Row]:
+    """Median and upper quartile of created to won, among those won in the window."""
+    won = closed[(closed["status"] == "won") & closed["days"].notna()]
+    if not len(won):
+        for basis in ("won_median", "won_p75"):
+            yield rows.not_measured(piece, "cycle_days", basis, "days", "nothing won with both dates in the window")
+        return
+    weights = piece.weights[:, won["unit"].to_numpy()]
+    days, minimum = won["days"].to_numpy(), piece.facts.settings.plan.minimum_n
+    for basis, share in (("won_median", 0.5), ("won_p75", 0.75)):
+        draws = quantile_draws(days, weights, share)
+        note = f"won in {piece.facts.window}; won deals only, so it says nothing about deals that stay open"
+        value = float(np.quantile(days, share))
+        yield rows.resampled(
+            piece, "cycle_days", basis, value, draws, unit="days", n=len(won), minimum=minimum, note=note
+        )
