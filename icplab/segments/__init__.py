@@ -4,14 +4,18 @@ The steps in order: `fit_segments` (how many segments, whether they exist), `mea
 CRM can hold), `measure_segments` (the artefact), `match_segments` (ids kept across quarters), `findings`.
 """
 
-from icplab.segments.fit import Segmentation, assign_segments, fit_segments, posteriors_of
+from icplab.segments.fit import Segmentation, assign_segments, fit_segments, measure_stability, posteriors_of
 from icplab.segments.naming import measure_profile, name_segments
+from icplab.segments.rules import describe_segments, rule_holds
 
 __all__ = [
     "Segmentation",
     "assign_segments",
+    "describe_segments",
     "fit_segments",
     "measure_profile",
+    "measure_stability",
     "name_segments",
     "posteriors_of",
+    "rule_holds",
 ]

@@ -1,0 +1,257 @@
+"""Reads accounts and their segments, makes a filter of at most four conditions per segment that a CRM list can hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.schema import UNASSIGNED
+from icplab.segments.blocks import OTHER, YES, read_blocks
+
+MAX_CONDITIONS = 4
+DESCRIBABLE = 0.6  # F1 below which a filter does not describe the segment
+CUTS = 15  # candidate borders per number
+BEAM = 12  # partial filters kept per length
+MAX_SET = 4  # levels in one "is one of"
+PLAIN_BONUS = 0.02  # F1 that "at least m of" must gain over "all of", which is easier to read
+SHORT_BONUS = 0.005  # F1 that a further condition must gain
+RULE_ACCOUNTS = 20_000
+
+
+@dataclass(frozen=True)
+class _Atoms:
+    """Candidate conditions: 0/1 per account, what they say, and which trait they are about."""
+
+    holds: np.ndarray  # (n, m)
+    conditions: list[dict]
+    trait: np.ndarray  # (m,) code of the trait
+
+
+def describe_segments(accounts: pd.DataFrame, assignments: pd.DataFrame, assigner: Mapping) -> pd.DataFrame:
+    """The best readable filter of each segment, and how well it describes it.
+
+    A filter is a list of at most four conditions, each about one trait, of which all or at least m must hold. It describes
+    the assignment; it does not make it: the assigner does.
+
+    Parameters
+    ----------
+    accounts : account table; reads account_id and the traits of the assigner's recipe
+    assignments : artefact account_segments
+    assigner : `Segmentation.assigner`
+
+    Returns
+    -------
+    One row per segment, in the order of the assigner: segment_id, segment, rule (text), precision, recall, f1 (fractions
+    of accounts; unknown values fail a condition), matched (accounts), describable (f1 ≥ DESCRIBABLE), needed (how many of the
+    conditions must hold), conditions (JSON list of trait, operator, values).
+    """
+    frame = accounts.sort_values("account_id", ignore_index=True)
+    segment = assignments.sort_values("account_id")["segment_id"].to_numpy(dtype=object)
+    atoms = _atoms(frame, assigner["recipe"])
+    names = dict(zip(assigner["ids"], assigner["names"], strict=True))
+    rows = [
+        {"segment_id": i, "segment": names[i], **_describe(atoms, segment == i, segment != UNASSIGNED)} for i in names
+    ]
+    table = pd.DataFrame(rows)
+    table["describable"] = table["f1"] >= DESCRIBABLE
+    return table.astype(dict.fromkeys(("segment_id", "segment", "rule", "conditions"), "str"))
+
+
+def rule_holds(conditions: list[dict], needed: int, accounts: pd.DataFrame) -> pd.Series:
+    """Whether each account passes a filter (True or False, in the order of `accounts`); unknown values fail a condition."""
+    count = pd.Series(0, index=accounts.index)
+    for condition in conditions:
+        count = count + _holds(condition, accounts[condition["trait"]]).astype(int)
+    return count >= needed
+
+
+def _holds(condition: Mapping, values: pd.Series) -> pd.Series:
+    operator, wanted = condition["operator"], condition["values"]
+    if operator == "from":
+        return (values >= wanted[0]).fillna(False)
+    if operator == "below":
+        return (values < wanted[0]).fillna(False)
+    if operator == "between":
+        return ((values >= wanted[0]) & (values < wanted[1])).fillna(False)
+    if operator == "is one of":
+        return values.isin(wanted)
+    if operator == "is":
+        return (values == (wanted[0] == YES)).fillna(False).astype(bool)
+    return (";" + values.fillna("") + ";").str.contains(f";{wanted[0]};", regex=False)
+
+
+def _atoms(frame: pd.DataFrame, recipe: Mapping) -> _Atoms:
+    """Conditions that do not depend on a segment: number ranges, yes/no, tools, single levels."""
+    holds: list[np.ndarray] = []
+    conditions: list[dict] = []
+    for entry in recipe["numbers"]:
+        made, said = _ranges(entry["trait"], frame[entry["trait"]].to_numpy(dtype=float))
+        holds += made
+        conditions += said
+    blocks = read_blocks(dict(recipe), frame)
+    for j, entry in enumerate(recipe["discrete"]):
+        block = blocks.levels[:, blocks.variable == j] > 0
+        if entry["kind"] == "band":
+            made, said = _ranges(entry["trait"], frame[entry["trait"]].to_numpy(dtype=float), entry["edges"])
+            holds += made
+            conditions += said
+            continue
+        for c, level in enumerate(entry["levels"]):
+            condition = _level_condition(entry, level)
+            if condition:
+                holds.append(block[:, c])
+                conditions.append(condition)
+    names = pd.factorize(np.array([_about(c) for c in conditions], dtype=object))[0]
+    matrix = np.column_stack(holds) if holds else np.zeros((len(frame), 0))
+    return _Atoms(matrix.astype(np.float32), conditions, names)
+
+
+def _about(condition: Mapping) -> str:
+    """Conditions on different tools of one stack may stand together; two on one number may not."""
+    return (
+        f"{condition['trait']}: {condition['values'][0]}" if condition["operator"] == "contains" else condition["trait"]
+    )
+
+
+def _level_condition(entry: Mapping, level: str) -> dict | None:
+    if entry["kind"] == "tool":
+        return {"trait": entry["trait"], "operator": "contains", "values": [entry["tool"]]} if level == YES else None
+    if entry["kind"] == "flag":
+        return {"trait": entry["trait"], "operator": "is", "values": [level]}
+    return None if level == OTHER else {"trait": entry["trait"], "operator": "is one of", "values": [level]}
+
+
+def _ranges(trait: str, values: np.ndarray, edges: list[float] | None = None) -> tuple[list[np.ndarray], list[dict]]:
+    """Every range between borders that a person would write: quantiles with two significant digits."""
+    known = values[~np.isnan(values)]
+    if edges is None:
+        quantiles = np.quantile(known, np.arange(1, CUTS + 1) / (CUTS + 1)) if len(known) else []
+        # Two digits would merge years into decades: round only as far as borders stay apart.
+        digits = next((d for d in (2, 3, 4, 6) if len({f"{q:.{d}g}" for q in quantiles}) >= 0.8 * len(quantiles)), 6)
+        edges = sorted({float(f"{q:.{digits}g}") for q in quantiles})
+    with np.errstate(invalid="ignore"):
+        above = [values >= e for e in edges]
+    known_rows = ~np.isnan(values)
+    holds, said = [], []
+    for a, low in enumerate(edges):
+        holds += [above[a], known_rows & ~above[a]]
+        said += [
+            {"trait": trait, "operator": "from", "values": [low]},
+            {"trait": trait, "operator": "below", "values": [low]},
+        ]
+        for b in range(a + 1, len(edges)):
+            holds.append(above[a] & ~above[b])
+            said.append({"trait": trait, "operator": "between", "values": [low, edges[b]]})
+    return holds, said
+
+
+def _describe(atoms: _Atoms, inside: np.ndarray, counted: np.ndarray) -> dict:
+    """The filter with the best F1, all-of preferred to at-least-m-of, shorter to longer."""
+    atoms = _with_sets(atoms, inside, counted)
+    if not atoms.conditions or inside.all() or not inside.any():
+        return _told([], 0, np.ones(len(inside), dtype=bool), inside)
+    # Large markets: every so-many-th account, evenly over the sorted ids.
+    step = max(1, len(inside) // RULE_ACCOUNTS)
+    chosen, needed = _search(atoms.holds[::step], inside[::step].astype(np.float32), atoms.trait)
+    passed = atoms.holds[:, chosen].sum(axis=1) >= needed
+    return _told([atoms.conditions[a] for a in chosen], needed, passed, inside)
+
+
+def _with_sets(atoms: _Atoms, inside: np.ndarray, counted: np.ndarray) -> _Atoms:
+    """Adds "is one of" sets: the levels of a category, most over-represented first, while they are over-represented."""
+    sets: dict[str, list[int]] = {}
+    for a, condition in enumerate(atoms.conditions):
+        if condition["operator"] == "is one of":
+            sets.setdefault(condition["trait"], []).append(a)
+    base = inside[counted].mean() if counted.any() else 0.0
+    holds, conditions, trait = [atoms.holds], list(atoms.conditions), list(atoms.trait)
+    for members in sets.values():
+        among = atoms.holds[:, members]
+        share = (among * inside[:, None]).sum(axis=0) / np.maximum(among.sum(axis=0), 1)
+        ranked = [members[i] for i in np.argsort(-share, kind="stable") if share[i] > base]
+        for size in range(2, min(MAX_SET, len(ranked)) + 1):
+            holds.append(atoms.holds[:, ranked[:size]].max(axis=1, keepdims=True))
+            levels = sorted(atoms.conditions[a]["values"][0] for a in ranked[:size])
+            conditions.append({**atoms.conditions[ranked[0]], "values": levels})
+            trait.append(atoms.trait[ranked[0]])
+    return _Atoms(np.hstack(holds), conditions, np.array(trait))
+
+
+def _search(holds: np.ndarray, inside: np.ndarray, trait: np.ndarray) -> tuple[list[int], int]:
+    """Beam search over sets of conditions and how many of them must hold."""
+    total = float(inside.sum())
+    beam: list[tuple[int, ...]] = [()]
+    best: tuple[float, tuple[int, ...], int] = (-1.0, (), 1)
+    for length in range(1, MAX_CONDITIONS + 1):
+        seen: dict[tuple[int, ...], tuple[float, int]] = {}
+        for chosen in beam:
+            count = holds[:, list(chosen)].sum(axis=1)
+            free = ~np.isin(trait, trait[list(chosen)])
+            for needed in range(1, length + 1):
+                f1 = np.where(free, _f1(holds, inside, count, needed, total), -1.0)
+                worth = f1 - SHORT_BONUS * (length - 1) - (PLAIN_BONUS if needed < length else 0.0)
+                for a in np.argsort(-worth, kind="stable")[:BEAM]:
+                    key = tuple(sorted((*chosen, int(a))))
+                    if f1[a] >= 0 and (key not in seen or worth[a] > seen[key][0]):
+                        seen[key] = (float(worth[a]), needed)
+        ranked = sorted(seen.items(), key=lambda item: (-item[1][0], item[0]))[:BEAM]
+        if not ranked:
+            break
+        if ranked[0][1][0] > best[0] + 1e-9:
+            best = (ranked[0][1][0], ranked[0][0], ranked[0][1][1])
+        beam = [key for key, _ in ranked]
+    return list(best[1]), best[2]
+
+
+def _f1(holds: np.ndarray, inside: np.ndarray, count: np.ndarray, needed: int, total: float) -> np.ndarray:
+    """F1 of adding each condition to the chosen ones: accounts that pass anyway, and those that lack one."""
+    passes, lacks = count >= needed, count == needed - 1
+    hit = inside[passes].sum() + (inside * lacks) @ holds
+    matched = passes.sum() + lacks.astype(np.float32) @ holds
+    return 2 * hit / np.maximum(matched + total, 1)
+
+
+def _told(conditions: list[dict], needed: int, passed: np.ndarray, inside: np.ndarray) -> dict:
+    hit, matched, total = float((passed & inside).sum()), float(passed.sum()), float(inside.sum())
+    return {
+        "rule": _text(conditions, needed),
+        "precision": round(hit / max(matched, 1), 4),
+        "recall": round(hit / max(total, 1), 4),
+        "f1": round(2 * hit / max(matched + total, 1), 4),
+        "matched": int(matched),
+        "needed": needed,
+        "conditions": json.dumps(conditions, sort_keys=True),
+    }
+
+
+def _text(conditions: list[dict], needed: int) -> str:
+    if not conditions:
+        return "every account"
+    parts = [_condition_text(c) for c in conditions]
+    if needed == len(parts):
+        return " and ".join(parts)
+    if needed == 1:
+        return " or ".join(parts)
+    return f"at least {needed} of: " + "; ".join(parts)
+
+
+def _condition_text(condition: Mapping) -> str:
+    trait, operator, values = condition["trait"], condition["operator"], condition["values"]
+    shown = [f"{v:,.0f}" if isinstance(v, float) and v == int(v) and abs(v) >= 10_000 else _plain(v) for v in values]
+    if operator == "from":
+        return f"{trait} ≥ {shown[0]}"
+    if operator == "below":
+        return f"{trait} < {shown[0]}"
+    if operator == "between":
+        return f"{trait} from {shown[0]} to below {shown[1]}"
+    if operator == "is one of":
+        return f"{trait} is {' or '.join(shown)}"
+    return f"{trait} {operator} {shown[0]}"
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
