@@ -1,0 +1,156 @@
+"""Reads nothing; makes the books of the intake: rows on their way in, problems with places, rejects, ledger."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.errors import SHOWN_ROWS, ContractBroken, Problem
+from icplab.core.schema import Table
+
+LONGEST_SHOWN = 80  # characters of a value that a message repeats
+OUTCOMES = ("used", "header", "blank", "preamble", "footer", "repeated_header", "duplicate", "quarantined")
+REJECTS = ("table", "file", "record", "line", "column", "code", "reason", "value")
+MASKED = "(masked)"
+_EMAIL = re.compile(r"[^\s@;,<>\"']+@[^\s@;,<>\"']+")
+
+
+@dataclass
+class FileBook:
+    """What became of the physical records of one file for one table."""
+
+    table: str
+    file: str
+    bytes: int = 0
+    sha256: str = ""
+    records: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
+
+    def settle(self, used: int, duplicate: int, quarantined: int) -> None:
+        """Enter what became of the data records; the parts must add up to the physical records."""
+        self.counts |= {"used": used, "duplicate": duplicate, "quarantined": quarantined}
+        if sum(self.counts.values()) != self.records:
+            raise ContractBroken(f"ledger of {self.file}: {self.counts} do not add up to {self.records} records")
+
+
+@dataclass
+class Batch:
+    """The data records of one table, from all its files, with where each stood and what becomes of it."""
+
+    table: Table
+    frame: pd.DataFrame
+    files: tuple[str, ...]
+    file: np.ndarray
+    record: np.ndarray
+    line: np.ndarray
+    text: dict[str, pd.Series] = field(default_factory=dict)
+    stopped: np.ndarray = field(init=False)
+    aside: np.ndarray = field(init=False)
+    duplicate: np.ndarray = field(init=False)
+    problems: list[Problem] = field(default_factory=list)
+    rejects: list[pd.DataFrame] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.stopped, self.aside, self.duplicate = (np.zeros(len(self.file), dtype=bool) for _ in range(3))
+
+    @property
+    def live(self) -> np.ndarray:
+        """Rows that nothing has been held against so far."""
+        return ~(self.stopped | self.aside | self.duplicate)
+
+    def note(
+        self, rows: object, code: str, message: str, *, fix: str = "", column: str = "", shown: object = None
+    ) -> None:
+        """Hold `code` against `rows` (a mask): one problem per file; E rows stop, Q rows are set aside.
+
+        `shown` is the text to print (default: the column as exported); values of personal columns are masked.
+        """
+        mask = np.asarray(rows, dtype=bool)
+        if not mask.any():
+            return
+        values = self._shown(column, shown)
+        for number, name in enumerate(self.files):
+            hits = np.flatnonzero(mask & (self.file == number))
+            if len(hits):
+                self.problems.append(self._problem(name, hits, values, code, message, fix, column))
+        letter = code.split("-")[1][0]
+        if letter in "EQ":
+            self._reject(np.flatnonzero(mask), values, code, message, column)
+            target = self.stopped if letter == "E" else self.aside
+            target |= mask
+
+    def say(self, code: str, message: str, *, fix: str = "", column: str = "", value: str = "", count: int = 1) -> None:
+        """A problem of the table as a whole."""
+        file = self.files[0] if len(self.files) == 1 else ", ".join(self.files)
+        self.problems.append(Problem(code, message, fix, file, column=column, value=shown_text(value), count=count))
+
+    def tolerate(self, share: float) -> None:
+        """Set stopped rows aside instead, when they are at most `share` of all ([tolerance] quarantine)."""
+        if self.stopped.any() and self.stopped.mean() <= share:
+            self.problems = [replace(p, code=_as_quarantine(p)) for p in self.problems]
+            self.rejects = [r.assign(code=r["code"].str.replace("ICP-E", "ICP-Q")) for r in self.rejects]
+            self.aside |= self.stopped
+            self.stopped[:] = False
+
+    def _shown(self, column: str, shown: object) -> pd.Series | None:
+        declared = self.table.by_name.get(column)
+        if declared is not None and declared.personal:
+            return pd.Series(MASKED, index=range(len(self.file)), dtype="str")
+        if shown is not None:
+            return pd.Series(np.asarray(shown, dtype=object))
+        return self.text.get(column)
+
+    def _problem(
+        self, file: str, hits: np.ndarray, values: pd.Series | None, code: str, message: str, fix: str, column: str
+    ) -> Problem:
+        more = hits[1:SHOWN_ROWS]
+        if len(more):
+            message += f" (also record{'s' if len(more) > 1 else ''} {', '.join(str(self.record[i]) for i in more)}"
+            message += ", …)" if len(hits) > SHOWN_ROWS else ")"
+        first = hits[0]
+        value = "" if values is None else shown_text(values.iloc[first])
+        line = int(self.line[first]) or None
+        return Problem(code, message, fix, file, int(self.record[first]), line, column, value, len(hits))
+
+    def _reject(self, rows: np.ndarray, values: pd.Series | None, code: str, message: str, column: str) -> None:
+        names = np.asarray(self.files, dtype=object)
+        self.rejects.append(
+            pd.DataFrame(
+                {
+                    "table": self.table.name,
+                    "file": names[self.file[rows]],
+                    "record": self.record[rows],
+                    "line": self.line[rows],
+                    "column": column,
+                    "code": code,
+                    "reason": message,
+                    "value": "" if values is None else [shown_text(v) for v in values.iloc[rows]],
+                }
+            )
+        )
+
+
+def shown_text(value: object) -> str:
+    """A value as a message may print it: short, no control characters, e-mail addresses masked."""
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    text = _EMAIL.sub(MASKED, str(value))
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: LONGEST_SHOWN + 1])
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
+
+
+def rejects_table(batches: list[Batch]) -> pd.DataFrame:
+    """One row per rejected record and reason: table, file, record, line, column, code, reason, value."""
+    parts = [part for batch in batches for part in batch.rejects]
+    if not parts:
+        return pd.DataFrame({c: pd.Series(dtype="int64" if c in ("record", "line") else "str") for c in REJECTS})
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.sort_values(["table", "file", "record", "code", "column"], kind="stable", ignore_index=True)
+
+
+def _as_quarantine(problem: Problem) -> str:
+    """The code of a problem that tolerance turns from stopping into setting aside."""
+    return problem.code.replace("ICP-E", "ICP-Q") if problem.record is not None else problem.code

@@ -1,0 +1,251 @@
+"""Reads sheets and the mapping in `icplab.toml`, makes text tables under canonical column names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.config import Settings, Source
+from icplab.core.errors import Problem, nearest
+from icplab.core.schema import CANONICAL, Table
+from icplab.intake.batch import Batch
+from icplab.intake.outline import Sheet
+from icplab.intake.records import plain_name
+from icplab.intake.typed import FALSE, TRUE
+
+# Columns that are not canonical and may still be mapped: the status of an opportunity is derived from them.
+STATUS_PARTS = ("is_won", "is_closed")
+DATES = {t.name: tuple(c.name for c in t.columns if c.kind == "date") for t in CANONICAL.values()}
+# Identifiers of other tables are links, not traits, when an open-ended table holds them.
+_LINKS = frozenset(plain_name(k) for t in CANONICAL.values() for k in t.key if k.endswith("_id"))
+
+
+def expected_names(table: str, settings: Settings) -> set[str]:
+    """Plain forms of the column names hoped for in the exports of a table."""
+    mapped = settings.columns.get(table, {})
+    return {plain_name(n) for n in (*mapped.values(), *CANONICAL[table].by_name, *STATUS_PARTS)}
+
+
+def build_batch(
+    table: Table, sheets: list[tuple[str, Sheet]], settings: Settings, problems: list[Problem]
+) -> Batch | None:
+    """All data records of a table as text, under canonical names, further columns of open-ended tables under their own.
+
+    Missing required columns, unknown names in the mapping and columns that are left out become problems. None when a
+    required column is missing in any file.
+    """
+    source, mapping = settings.source(table.name), settings.columns.get(table.name, {})
+    parts, complete = [], True
+    for file, sheet in sheets:
+        part = _mapped(table, file, sheet, source, mapping, problems)
+        complete &= part is not None
+        parts.append(part)
+    if not complete or (source.row_id and len(sheets) > 1 and not _one_file_only(table, sheets, problems)):
+        return None
+    frame = pd.concat(parts, ignore_index=True).astype("str").fillna("")
+    sizes = [len(s.frame) for _, s in sheets]
+    batch = Batch(
+        table,
+        frame,
+        tuple(f for f, _ in sheets),
+        np.repeat(np.arange(len(sheets)), sizes),
+        np.concatenate([s.record for _, s in sheets]),
+        np.concatenate([s.line for _, s in sheets]),
+    )
+    batch.text = {c: frame[c] for c in frame}
+    _note_ragged(batch, np.concatenate([s.excess for _, s in sheets]))
+    _derive_status(batch)
+    _map_values(batch, settings.values.get(table.name, {}))
+    return batch
+
+
+def unknown_mappings(settings: Settings) -> list[Problem]:
+    """Mapped names that no column of a table can take."""
+    problems = []
+    for table, mapping in settings.columns.items():
+        known = (*CANONICAL[table].by_name, *(STATUS_PARTS if table == "opportunities" else ()))
+        for name in mapping if not CANONICAL[table].open_ended else ():
+            if name not in known:
+                message = f"is not a column of {table}{nearest(name, known)}"
+                problems.append(Problem("ICP-E100", message, f"correct [columns.{table}]", "icplab.toml", column=name))
+    return problems
+
+
+def _mapped(
+    table: Table, file: str, sheet: Sheet, source: Source, mapping: Mapping[str, str], problems: list[Problem]
+) -> pd.DataFrame | None:
+    """One sheet under canonical names, or None when a column that must be there is not."""
+    export = {plain_name(c): c for c in reversed(sheet.frame.columns)}
+    chosen: dict[str, str] = {}
+    respelled: list[str] = []
+    missing = _explicit(table, file, sheet, mapping, export, chosen, respelled, problems)
+    _by_name(table, sheet, mapping, export, chosen, respelled)
+    missing |= _required_missing(table, file, sheet, source, chosen, problems)
+    if respelled:
+        message = f"column names recognised in another spelling: {', '.join(respelled)}"
+        problems.append(Problem("ICP-R026", message, file=file, count=len(respelled)))
+    if missing:
+        return None
+    frame = pd.DataFrame({name: sheet.frame[column] for name, column in chosen.items()}, index=sheet.frame.index)
+    for name, value in source.constants.items():
+        frame[name] = value
+    for name in _row_ids(source):
+        frame[name] = pd.Series(sheet.record, index=frame.index).astype("str")
+    further = _further(table, file, sheet, source, set(chosen.values()), set(frame.columns), problems)
+    return pd.concat([frame, sheet.frame[further]], axis=1)
+
+
+def _explicit(
+    table: Table,
+    file: str,
+    sheet: Sheet,
+    mapping: Mapping[str, str],
+    export: Mapping[str, str],
+    chosen: dict[str, str],
+    respelled: list[str],
+    problems: list[Problem],
+) -> bool:
+    """Columns named in `[columns.<table>]`; returns whether any was not found."""
+    missing = False
+    for name, wanted in mapping.items():
+        if wanted in sheet.frame.columns:
+            chosen[name] = wanted
+        elif plain_name(wanted) in export:
+            chosen[name] = export[plain_name(wanted)]
+            respelled.append(f"{chosen[name]} (mapped as {wanted})")
+        else:
+            missing = True
+            message = f"is not a column of the file{nearest(wanted, sheet.frame.columns)}; it has {_listed(sheet)}"
+            fix = f"correct [columns.{table.name}] {name}"
+            problems.append(Problem("ICP-E027", message, fix, file, column=wanted))
+    return missing
+
+
+def _by_name(
+    table: Table,
+    sheet: Sheet,
+    mapping: Mapping[str, str],
+    export: Mapping[str, str],
+    chosen: dict[str, str],
+    respelled: list[str],
+) -> None:
+    """Canonical columns that the export holds under their own name, in any spelling."""
+    extra = STATUS_PARTS if table.name == "opportunities" else ()
+    taken = set(chosen.values())
+    for name in (*table.by_name, *extra):
+        if name in mapping:
+            continue
+        column = name if name in sheet.frame.columns else export.get(plain_name(name))
+        if column is not None and column not in taken:
+            chosen[name] = column
+            if column != name:
+                respelled.append(f"{column} as {name}")
+
+
+def _required_missing(
+    table: Table, file: str, sheet: Sheet, source: Source, chosen: Mapping[str, str], problems: list[Problem]
+) -> bool:
+    """Whether a required column has no source at all; each becomes a problem with the nearest names."""
+    given = {*chosen, *source.constants, *_row_ids(source)}
+    missing = [c for c in table.required_columns if c not in given]
+    if not source.dated:
+        missing = [c for c in missing if c not in DATES[table.name]]
+    if table.name == "opportunities" and given & {"stage", *STATUS_PARTS}:
+        missing = [c for c in missing if c != "status"]
+    for name in missing:
+        message = f"is required and not in the file{nearest(name, sheet.frame.columns)}; it has {_listed(sheet)}"
+        fix = f'name the column that holds it in icplab.toml: [columns.{table.name}] {name} = "…"'
+        problems.append(Problem("ICP-E027", message, fix, file, column=name))
+    return bool(missing)
+
+
+def _further(
+    table: Table, file: str, sheet: Sheet, source: Source, taken: set[str], names: set[str], problems: list[Problem]
+) -> list[str]:
+    """Export columns kept under their own name; those left out are said."""
+    rest = [c for c in sheet.frame.columns if c not in taken]
+    ignored = set(rest) if "*" in source.ignore else {c for c in rest if c in source.ignore}
+    if table.open_ended:
+        clashing = {c for c in rest if c in names or plain_name(c) in _LINKS}
+    else:
+        clashing = set(rest)
+    left = [c for c in rest if c in clashing - ignored]
+    if left:
+        message = f"columns not used: {', '.join(left[:12])}{', …' if len(left) > 12 else ''}"
+        fix = f"map them in [columns.{table.name}], or list them in [sources.{table.name}] ignore"
+        problems.append(Problem("ICP-W028", message, fix, file, count=len(left)))
+    return [c for c in rest if c not in clashing | ignored]
+
+
+def _one_file_only(table: Table, sheets: list[tuple[str, Sheet]], problems: list[Problem]) -> bool:
+    message = f"record numbers of {len(sheets)} files would collide as identifiers"
+    fix = f"join the files, or drop [sources.{table.name}] row_id"
+    problems.append(Problem("ICP-E036", message, fix, sheets[0][0]))
+    return False
+
+
+def _note_ragged(batch: Batch, excess: np.ndarray) -> None:
+    """Records with too few or too many fields: no cell of them can be trusted."""
+    fix = "quote the cell that holds the delimiter or line break, or mend the record"
+    batch.note(excess < 0, "ICP-E029", "the record has fewer fields than the header", fix=fix)
+    batch.note(excess > 0, "ICP-E030", "the record has more fields than the header", fix=fix)
+
+
+def _derive_status(batch: Batch) -> None:
+    """Fill `status` from `status`, else `is_won` and `is_closed`, else `stage`; unmapped values stop (ICP-E076)."""
+    frame = batch.frame
+    if batch.table.name != "opportunities":
+        return
+    if "status" not in frame:
+        if "is_won" in frame:
+            frame["status"] = _status_from_flags(batch)
+            batch.text["status"] = frame["status"]
+        elif "stage" in frame:
+            frame["status"] = frame["stage"]
+            batch.text["status"] = batch.text["stage"]
+    elif set(STATUS_PARTS) & set(frame):
+        batch.say(
+            "ICP-W028", "status is given; is_won and is_closed are not used", count=len(set(STATUS_PARTS) & set(frame))
+        )
+    batch.frame = frame.drop(columns=["is_won", "is_closed"], errors="ignore")
+
+
+def _status_from_flags(batch: Batch) -> pd.Series:
+    """won, lost or open from yes/no text; a blank is no, as Salesforce exports it."""
+    flags = {}
+    for name in ("is_won", "is_closed"):
+        text = batch.frame.get(name, batch.frame["is_won"]).str.strip().str.lower()
+        odd = ~text.isin(TRUE | FALSE | {""})
+        batch.note(
+            odd, "ICP-E076", "is neither yes nor no", fix=f"map it in [values.opportunities.{name}]", column=name
+        )
+        flags[name] = text.isin(TRUE)
+    if "is_closed" not in batch.frame:
+        batch.say("ICP-E027", "is_won alone does not tell lost from open", fix="map is_closed too", column="is_closed")
+    closed = flags["is_closed"] | flags["is_won"]
+    return pd.Series(np.select([flags["is_won"], closed], ["won", "lost"], "open"), index=batch.frame.index).astype(
+        "str"
+    )
+
+
+def _map_values(batch: Batch, values: Mapping[str, Mapping[str, str]]) -> None:
+    """Replace values as `[values.<table>.<column>]` says; messages keep showing the exported text."""
+    for column, mapping in values.items():
+        if column not in batch.frame:
+            message = f"has no column {column} to map values of{nearest(column, batch.frame.columns)}"
+            batch.say("ICP-E100", message, fix=f"correct [values.{batch.table.name}.{column}]")
+            continue
+        text = batch.frame[column]
+        found = text.isin(list(mapping))
+        batch.frame[column] = text.map(dict(mapping)).where(found, text).astype("str")
+
+
+def _row_ids(source: Source) -> tuple[str, ...]:
+    return tuple(source.row_id.replace(",", " ").split())
+
+
+def _listed(sheet: Sheet) -> str:
+    names = [str(c) for c in sheet.frame.columns[:12]]
+    return ", ".join(names) + (", …" if sheet.frame.shape[1] > 12 else "")

@@ -1,0 +1,326 @@
+"""Reads a workspace, makes typed canonical tables in a run folder; either all of it is right or nothing is written."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import zoneinfo
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from icplab.core.config import Settings, read_settings, settings_to_json
+from icplab.core.errors import BadInput, Problem
+from icplab.core.schema import CANONICAL
+from icplab.core.store import sha256_of, write_parquet
+from icplab.intake.batch import Batch, FileBook, rejects_table
+from icplab.intake.checks import check_currencies, check_opportunities, check_rows
+from icplab.intake.files import InputFile, find_files, unread_files
+from icplab.intake.links import check_labels, check_links
+from icplab.intake.mapping import build_batch, expected_names, unknown_mappings
+from icplab.intake.outline import Sheet, outline
+from icplab.intake.records import read_delimited, read_parquet_text
+from icplab.intake.report import Report, ledger_table
+from icplab.intake.typed import type_batch
+
+INTAKE_VERSION = 1  # raised when the same input gives other tables, so that runs taken in before are taken in again
+# as-of date of a workspace without any date: no row lies after it, and no row before it is needed.
+UNDATED_AS_OF = pd.Timestamp("1970-01-01").as_unit("us")
+# Findings that a note of the intake supports (codes of the contract).
+FINDINGS = {
+    "37": "cut-export",
+    "44": "orphan-records",
+    "59": "stale-pipeline",
+    "62": "bulk-close",
+    "80": "label-variants",
+    "42": "duplicate-accounts",
+}
+_DATE_DIRECTIVES = frozenset("dmYyHMSbBIpfj")
+
+
+@dataclass
+class _Reading:
+    """All that reading a workspace gave."""
+
+    workspace: str
+    settings: Settings = field(default_factory=Settings)
+    books: list[FileBook] = field(default_factory=list)
+    batches: dict[str, Batch] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    defaults: list[str] = field(default_factory=list)
+
+
+def take_in(workspace: Path | str, run: Path | str) -> None:
+    """Read, check and type the exports of a workspace, and write them into a run folder.
+
+    Writes `tables/<table>.parquet` (canonical columns first, in declared types; further columns of open-ended tables as text;
+    rows sorted, so that their order in the export never matters), `settings.json`, `inputs.json`, `rejects.csv`, and a copy of
+    `decisions.jsonl` where the workspace has one. Returns at once when the run already holds the same files and settings.
+
+    Parameters
+    ----------
+    workspace : folder with exports, and `icplab.toml` unless the files have canonical names and columns
+    run : folder to write into; made when it is not there
+
+    Raises
+    ------
+    BadInput
+        With every problem that stops, of all files; the run folder is left as it was.
+    """
+    folder, target = Path(workspace), Path(run)
+    if _is_taken_in(folder, target):
+        return
+    reading = _read(folder)
+    stops = [p for p in reading.problems if p.outcome == "E"]
+    if stops:
+        raise BadInput(stops)
+    target.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".intake-", dir=target))
+    try:
+        _write(reading, folder, staging)
+        _publish(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_workspace(workspace: Path | str) -> Report:
+    """Read and check a workspace as `take_in` does, writing nothing; problems are reported, not raised."""
+    reading = _read(Path(workspace))
+    rejects = rejects_table(list(reading.batches.values()))
+    return Report(reading.workspace, ledger_table(reading.books), tuple(reading.problems), rejects)
+
+
+def default_as_of(tables: dict[str, pd.DataFrame]) -> pd.Timestamp:
+    """The date everything is computed as known on, unless the settings name one.
+
+    The latest close date of a closed, or creation date of any, opportunity. Where opportunities carry no dates: the latest
+    date on which a record of any other table came into being; without any date at all, 1970-01-01, after which nothing lies.
+    """
+    frame = tables.get("opportunities", CANONICAL["opportunities"].empty())
+    closed = frame.loc[frame["status"].isin(["won", "lost"]), "closed_at"]
+    dates = pd.concat([closed, frame["created_at"]]).dropna()
+    if dates.empty:
+        born = [t[c.name] for n, t in tables.items() for c in CANONICAL[n].columns if c.kind == "date" and c.required]
+        dates = pd.concat(born).dropna() if born else dates
+    return dates.max().as_unit("us") if len(dates) else UNDATED_AS_OF
+
+
+def _is_taken_in(folder: Path, target: Path) -> bool:
+    """Whether the run holds tables made from these very files and settings."""
+    try:
+        held = json.loads((target / "inputs.json").read_text(encoding="utf-8"))["fingerprint"]
+        settings = read_settings(folder)
+        files, problems, _ = find_files(folder, settings)
+        hashes = [(f.table, f.name, sha256_of(f.path)) for f in files]
+    except (OSError, ValueError, KeyError, TypeError, BadInput):
+        return False
+    return not problems and held == _fingerprint(settings, hashes, folder)
+
+
+def _fingerprint(settings: Settings, hashes: list[tuple[str, str, str]], folder: Path) -> str:
+    """Hash of all that decides what the run folder holds."""
+    decisions = folder / "decisions.jsonl"
+    parts = [INTAKE_VERSION, settings_to_json(settings), hashes, sha256_of(decisions) if decisions.is_file() else ""]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _read(folder: Path) -> _Reading:
+    """All files, tables and problems of a workspace."""
+    reading = _Reading(folder.resolve().name)
+    if not folder.is_dir():
+        reading.problems.append(Problem("ICP-E001", "is not a folder", "name a folder of exports", folder.name))
+        return reading
+    try:
+        reading.settings = read_settings(folder)
+    except BadInput as error:
+        reading.problems += error.problems
+        return reading
+    reading.problems += [*_settings_problems(reading.settings), *unknown_mappings(reading.settings)]
+    if reading.problems:
+        return reading
+    files, problems, by_default = find_files(folder, reading.settings)
+    reading.problems += problems
+    reading.defaults += [f"{t}: canonical file name" for t in by_default]
+    for table in CANONICAL:
+        mine = [f for f in files if f.table == table]
+        if mine:
+            _read_table(table, mine, reading)
+    _check_together(reading)
+    unread = unread_files(folder, files)
+    if unread:
+        fix = "name them in [sources], or move them away"
+        reading.problems.append(
+            Problem("ICP-W001", f"files that no table reads: {', '.join(unread)}", fix, count=len(unread))
+        )
+    return reading
+
+
+def _settings_problems(settings: Settings) -> list[Problem]:
+    """Formats and notations that cannot be used."""
+    problems = []
+
+    def wrong(where: str, value: str, message: str, fix: str) -> None:
+        problems.append(Problem("ICP-E100", message, fix, "icplab.toml", column=where, value=value))
+
+    try:
+        zoneinfo.ZoneInfo(settings.calendar.timezone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        wrong("calendar.timezone", settings.calendar.timezone, "is not a time zone", 'write one like "Europe/Berlin"')
+    formats = {f"sources.{t}.date_format": s.date_format for t, s in settings.sources.items()}
+    for where, given in {**formats, "calendar.date_format": settings.calendar.date_format}.items():
+        if set(re.findall(r"%(.?)", given)) - _DATE_DIRECTIVES:
+            wrong(where, given, "is not a date format", 'write one like "%d/%m/%Y"')
+    for table, source in settings.sources.items():
+        if len(source.decimal) != 1 or len(source.thousands) > 1 or source.decimal == source.thousands:
+            value = source.decimal + source.thousands
+            wrong(
+                f"sources.{table}",
+                value,
+                "decimal and thousands must be two different single characters",
+                "correct them",
+            )
+    return problems
+
+
+def _read_table(table: str, files: list[InputFile], reading: _Reading) -> None:
+    """Read, map, type and check one table; what cannot be read becomes a problem."""
+    settings, sheets, books = reading.settings, [], []
+    for file in files:
+        notes: list[Problem] = []
+        try:
+            data = file.path.read_bytes()
+            sheet = _sheet(data, file, expected_names(table, settings), notes)
+        except BadInput as error:
+            reading.problems += [*notes, *error.problems]
+            continue
+        except OSError as error:
+            reading.problems.append(
+                Problem("ICP-E005", f"cannot be read: {error.strerror}", "check the disk and the file", file.name)
+            )
+            continue
+        book = FileBook(table, file.name, len(data), hashlib.sha256(data).hexdigest(), sheet.records)
+        book.counts |= sheet.counts
+        reading.problems += notes
+        sheets.append((file.name, sheet))
+        books.append(book)
+    if len(sheets) < len(files):
+        return
+    batch = build_batch(CANONICAL[table], sheets, settings, reading.problems)
+    if batch is not None:
+        type_batch(batch, settings)
+        check_rows(batch, settings)
+        batch.tolerate(settings.tolerance.quarantine)
+        reading.batches[table] = batch
+        reading.books += books
+
+
+def _sheet(data: bytes, file: InputFile, expected: set[str], notes: list[Problem]) -> Sheet:
+    """Data records of one file under their header."""
+    if file.path.suffix.lower() == ".parquet":
+        records = read_parquet_text(data, file.name)
+    else:
+        records = read_delimited(data, file.name, file.source, expected, notes)
+    return outline(records, file.name, expected, notes)
+
+
+def _check_together(reading: _Reading) -> None:
+    """Checks between tables, then the ledger of every file."""
+    batches = reading.batches
+    check_links(batches, reading.settings)
+    if "opportunities" in batches:
+        check_opportunities(batches["opportunities"], reading.settings)
+    check_currencies(batches, reading.settings)
+    check_labels(batches)
+    for batch in batches.values():
+        if batch.table.required and not batch.live.any() and not batch.stopped.any():
+            batch.say("ICP-E003", f"no record of {batch.table.name} is left to use", fix="see what was set aside")
+        reading.problems += batch.problems
+    for book in reading.books:
+        _settle(book, batches[book.table])
+
+
+def _settle(book: FileBook, batch: Batch) -> None:
+    """Close the ledger of a file. Records that stop a run are set aside as far as the ledger goes."""
+    mine = batch.file == batch.files.index(book.file)
+    out = (batch.aside | batch.stopped) & mine
+    duplicate = batch.duplicate & mine & ~out
+    book.settle(int((mine & ~out & ~duplicate).sum()), int(duplicate.sum()), int(out.sum()))
+
+
+def _write(reading: _Reading, folder: Path, staging: Path) -> None:
+    """All files of the intake, into an empty folder."""
+    (staging / "tables").mkdir()
+    tables = {name: _ordered(batch) for name, batch in reading.batches.items()}
+    for name, frame in tables.items():
+        write_parquet(frame, staging / "tables" / f"{name}.parquet")
+    (staging / "settings.json").write_text(settings_to_json(reading.settings) + "\n", encoding="utf-8")
+    _write_rejects(rejects_table(list(reading.batches.values())), staging / "rejects.csv")
+    if (folder / "decisions.jsonl").is_file():
+        (staging / "decisions.jsonl").write_bytes((folder / "decisions.jsonl").read_bytes())
+    text = json.dumps(_inputs(reading, tables, folder), indent=1, sort_keys=True, allow_nan=False)
+    (staging / "inputs.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _ordered(batch: Batch) -> pd.DataFrame:
+    """Used rows, canonical columns first, in an order that does not depend on the export's."""
+    frame = batch.frame[batch.live]
+    key = list(batch.table.key)
+    return frame.sort_values([*key, *(c for c in frame if c not in key)], kind="stable", ignore_index=True)
+
+
+def _inputs(reading: _Reading, tables: dict[str, pd.DataFrame], folder: Path) -> dict:
+    """What `inputs.json` says; names of files are relative to the workspace."""
+    hashes = [(b.table, b.file, b.sha256) for b in reading.books]
+    return {
+        "fingerprint": _fingerprint(reading.settings, hashes, folder),
+        "files": [
+            {"table": b.table, "file": b.file, "bytes": b.bytes, "sha256": b.sha256, "records": b.records}
+            for b in reading.books
+        ],
+        "ledger": ledger_table(reading.books).to_dict("records"),
+        "notes": [_note(p) for p in reading.problems],
+        "as_of": f"{default_as_of(tables):%Y-%m-%d}",
+        "dates": {name: _first_and_last(frame) for name, frame in tables.items()},
+        "rows": {name: len(frame) for name, frame in tables.items()},
+        "defaults": reading.defaults,
+    }
+
+
+def _note(problem: Problem) -> dict:
+    """A problem as JSON, with the finding it supports."""
+    number = problem.code[-3:].lstrip("0")
+    places = ("code", "outcome", "message", "fix", "file", "record", "line", "column", "value", "count")
+    finding = FINDINGS.get(number, "") if problem.outcome in "QW" else ""
+    if finding == "duplicate-accounts" and problem.column != "account_id":
+        finding = ""
+    return {**{p: getattr(problem, p) for p in places}, "finding": finding, "sentence": str(problem)}
+
+
+def _first_and_last(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """First and last day of every date column that holds any."""
+    dates = frame.select_dtypes("datetime").dropna(axis=1, how="all")
+    return {c: [f"{dates[c].min():%Y-%m-%d}", f"{dates[c].max():%Y-%m-%d}"] for c in dates}
+
+
+def _write_rejects(rejects: pd.DataFrame, path: Path) -> None:
+    """Rejects as CSV that a spreadsheet shows and does not execute."""
+    rows = rejects.astype("str").replace(r"^([=+\-@\t\r\n\0])", r"'\1", regex=True)
+    rows.to_csv(path, index=False, quoting=csv.QUOTE_ALL, lineterminator="\n", encoding="utf-8")
+
+
+def _publish(staging: Path, target: Path) -> None:
+    """Swap the new intake in. `inputs.json` goes first and comes last: without it the folder counts as not taken in."""
+    (target / "inputs.json").unlink(missing_ok=True)
+    if (target / "tables").exists():
+        os.replace(target / "tables", staging / "old_tables")
+    os.replace(staging / "tables", target / "tables")
+    (target / "decisions.jsonl").unlink(missing_ok=True)
+    for name in ("settings.json", "rejects.csv", "decisions.jsonl", "inputs.json"):
+        if (staging / name).exists():
+            os.replace(staging / name, target / name)

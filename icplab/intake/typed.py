@@ -1,0 +1,242 @@
+"""Reads the text of a table, makes its declared types; every cell that does not fit is named, none is guessed."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.config import Settings, Source
+from icplab.core.schema import DTYPES, Column
+from icplab.intake.batch import Batch
+from icplab.intake.dates import type_dates
+
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_MANGLED_ID = r"\d\.\d+E\+\d+"
+_SYMBOLS = r"[$€£¥₹]|^[A-Z]{3}(?=[\s\d-])|(?<=[\s\d])[A-Z]{3}$"
+_RANGE = r"\d+\s?[-–]\s?\d+"
+_WORDS_OF_NO_NUMBER = ("inf", "infinity", "nan", "+inf", "-inf", "+infinity", "-infinity")
+TRUE = frozenset({"true", "yes", "1", "y", "t"})
+FALSE = frozenset({"false", "no", "0", "n", "f"})
+
+
+def type_batch(batch: Batch, settings: Settings) -> None:
+    """Replace the text of every declared column by its declared type; further columns stay text, trimmed.
+
+    Cells that are listed as missing become null. Problems go to the batch; their cells become null and their rows stop.
+    """
+    source = settings.source(batch.table.name)
+    typed = {}
+    for column in batch.table.columns:
+        if column.name in batch.frame:
+            typed[column.name] = _type_column(batch, column, source, settings)
+        else:
+            typed[column.name] = pd.Series(index=batch.frame.index, dtype=DTYPES[column.kind])
+    for name in batch.frame.columns.difference(list(typed), sort=True):
+        typed[name] = _clean_text(batch, name, source)
+    batch.frame = pd.DataFrame(typed, index=batch.frame.index)
+    for name, factor in source.multiply.items():
+        if name in batch.frame and batch.frame[name].dtype == "float64":
+            batch.frame[name] = batch.frame[name] * factor
+        else:
+            message = "is not a column of numbers to multiply"
+            batch.say("ICP-E100", message, fix=f"correct [sources.{batch.table.name}] multiply", column=name)
+
+
+def _type_column(batch: Batch, column: Column, source: Source, settings: Settings) -> pd.Series:
+    if column.kind == "date":
+        return type_dates(batch, column, _trimmed(batch, column.name, source), source, settings.calendar)
+    if column.kind == "flag":
+        return _flags(batch, column, _trimmed(batch, column.name, source))
+    if DTYPES[column.kind] == "float64":
+        return _numbers(batch, column, _trimmed(batch, column.name, source), source)
+    if column.allowed:
+        return _allowed(batch, column, batch.frame[column.name], source)
+    text = _clean_text(batch, column.name, source)
+    return _ids(batch, column, text) if column.kind == "id" else text
+
+
+def _trimmed(batch: Batch, name: str, source: Source) -> pd.Series:
+    """Text without outer white space, missing words as null."""
+    text = batch.frame[name].str.strip()
+    return text.mask(text.isin(source.missing) | (text == ""))
+
+
+def _clean_text(batch: Batch, name: str, source: Source) -> pd.Series:
+    """Trimmed text in one Unicode form without invisible characters; changed cells are counted."""
+    given = batch.frame[name]
+    text = given.str.strip()
+    plain = text.unique()
+    changed = {u: _one_form(u) for u in plain if not u.isascii()}
+    changed = {u: c for u, c in changed.items() if u != c}
+    if changed:
+        text = text.map(changed).where(text.isin(list(changed)), text).astype("str")
+    batch.note(
+        (text != given) & batch.live, "ICP-R081", "outer white space or invisible characters removed", column=name
+    )
+    return text.mask(text.isin(source.missing) | (text == ""))
+
+
+def _one_form(text: str) -> str:
+    """Composed Unicode, no-break spaces as spaces, no invisible or direction-changing characters."""
+    return _INVISIBLE.sub("", unicodedata.normalize("NFC", text).replace("\u00a0", " ")).strip()
+
+
+def _ids(batch: Batch, column: Column, text: pd.Series) -> pd.Series:
+    """Identifiers exactly as written; `123.0` of a numeric export becomes `123`, spreadsheet damage stops."""
+    fix = "export again without opening the file in a spreadsheet"
+    batch.note(
+        _matches(text, _MANGLED_ID),
+        "ICP-E040",
+        "is an identifier damaged by a spreadsheet",
+        fix=fix,
+        column=column.name,
+    )
+    decimal = _matches(text, r"\d+\.0")
+    if decimal.any() and _matches(text, r"\d+(\.0)?")[text.notna()].all():
+        batch.note(decimal, "ICP-R041", "identifier written as a decimal number; .0 removed", column=column.name)
+        return text.str.replace(r"\.0$", "", regex=True)
+    return text
+
+
+def _allowed(batch: Batch, column: Column, given: pd.Series, source: Source) -> pd.Series:
+    """Values of a closed list, exactly as declared; others stop until they are mapped."""
+    blank = given.str.strip().isin(source.missing) | (given.str.strip() == "")
+    text = given.mask(blank)
+    unknown = text.notna() & ~text.isin(column.allowed)
+    if unknown.any():
+        note_unmapped(batch, column.name, unknown, column.allowed)
+    return text.mask(unknown)
+
+
+def note_unmapped(batch: Batch, name: str, unknown: pd.Series, allowed: tuple[str, ...]) -> None:
+    """Stop on values outside a closed list: all of them with counts, and a block for `icplab.toml` to start from."""
+    counts = batch.frame[name][unknown].value_counts().sort_index()
+    counts = counts.sort_values(ascending=False, kind="stable")[:20]
+    listed = ", ".join(f'"{v}" ({n:,}×)' for v, n in counts.items())
+    guesses = [f'"{v}" = "{_guess(str(v), allowed)}"' for v in counts.index]
+    message = f"is not one of {', '.join(allowed)}. Unmapped values: {listed}."
+    fix = f"say what they mean in icplab.toml:\n  [values.{batch.table.name}.{name}]\n  " + "\n  ".join(guesses)
+    batch.note(unknown, "ICP-E076", message, fix=fix, column=name, shown=batch.frame[name])
+
+
+def _guess(value: str, allowed: tuple[str, ...]) -> str:
+    """The allowed word that a value says itself, else a blank to fill in."""
+    said = [a for a in allowed if re.search(rf"\b{a}\b", value.lower())]
+    return said[0] if len(said) == 1 else "…"
+
+
+def _flags(batch: Batch, column: Column, text: pd.Series) -> pd.Series:
+    lower = text.str.lower()
+    flag = pd.Series(pd.NA, index=text.index, dtype="boolean")
+    flag[lower.isin(TRUE)] = True
+    flag[lower.isin(FALSE)] = False
+    fix = f"write yes or no, or map it in [values.{batch.table.name}.{column.name}]"
+    batch.note(text.notna() & flag.isna(), "ICP-E076", "is neither yes nor no", fix=fix, column=column.name)
+    return flag
+
+
+def _numbers(batch: Batch, column: Column, text: pd.Series, source: Source) -> pd.Series:
+    """Numbers in the declared notation; symbols and brackets are taken off with a note."""
+    odd = text.notna() & ~_matches(text, _notation(source))
+    if odd.any():
+        text = text.where(~odd, _repaired(batch, column, text.where(odd), source))
+    fits = _matches(text, _notation(source))
+    plain = text.where(fits)
+    if source.thousands:
+        plain = plain.str.replace(source.thousands, "", regex=False)
+    if source.decimal != ".":
+        plain = plain.str.replace(source.decimal, ".", regex=False)
+    number = pd.to_numeric(plain, errors="coerce").astype("float64")
+    _note_odd(batch, column, text, text.notna() & ~fits, source)
+    endless = np.isinf(number)
+    batch.note(endless, "ICP-E069", "is larger than a number can be", fix="correct the cell", column=column.name)
+    return _checked_people(batch, column, _as_rate(batch, column, number.mask(endless), text))
+
+
+def _notation(source: Source) -> str:
+    """Regular expression of a number as declared."""
+    point = re.escape(source.decimal)
+    whole = r"\d+"
+    if source.thousands:
+        whole = rf"(\d{{1,3}}({re.escape(source.thousands)}\d{{3}})+|\d+)"
+    return rf"[+-]?({whole}({point}\d*)?|{point}\d+)([eE][+-]?\d+)?"
+
+
+def _repaired(batch: Batch, column: Column, text: pd.Series, source: Source) -> pd.Series:
+    """Text of odd cells after what can be taken off without doubt; each kind of repair is noted."""
+    name = column.name
+    symbol = text.str.contains(_SYMBOLS, regex=True).fillna(False).astype(bool)
+    bare = text.str.replace(_SYMBOLS, "", regex=True).str.strip()
+    bracket = _matches(bare, r"\(.*\)") | _matches(bare, r"[^-]*-")
+    bare = bare.mask(bracket, "-" + bare.str.strip("()-").str.strip())
+    percent = _matches(bare, r".*%") & (column.kind == "rate")
+    bare = bare.mask(percent, bare.str.rstrip("%").str.strip())
+    good = _matches(bare, _notation(source))
+    batch.note(symbol & good, "ICP-R065", "currency sign taken off", column=name)
+    batch.note(bracket & good, "ICP-R066", "brackets or a trailing minus read as negative", column=name)
+    bands = _matches(text, _RANGE) if name == "employees" else pd.Series(False, index=text.index)
+    if bands.any():
+        ends = text.where(bands).str.extract(r"(\d+)\s?[-–]\s?(\d+)").astype("float64")
+        middle = np.sqrt(ends[0].clip(lower=1) * ends[1]).round()
+        bare = bare.mask(bands, middle.map("{:.0f}".format))
+        batch.note(bands, "ICP-R071", "a range of employees taken as its geometric middle", column=name)
+        good |= bands
+    return bare.where(good, text)
+
+
+def _note_odd(batch: Batch, column: Column, text: pd.Series, odd: pd.Series, source: Source) -> None:
+    """Name cells that are no numbers, by what they look like."""
+    if not odd.any():
+        return
+    name, where = column.name, f"[sources.{batch.table.name}]"
+    endless = odd & text.str.lower().isin(_WORDS_OF_NO_NUMBER)
+    batch.note(endless, "ICP-E069", "is not a finite number", fix="leave the cell empty", column=name)
+    suffixed = odd & _matches(text, r"[^\d]*[\d.,]+\s?[kKmMbB][nN]?")
+    batch.note(suffixed, "ICP-E068", "is abbreviated", fix="export the full number", column=name)
+    percent = odd & _matches(text, r".*%")
+    batch.note(
+        percent, "ICP-E067", "is a percentage where a plain number belongs", fix="export the number", column=name
+    )
+    other = odd & ~(endless | suffixed | percent)
+    fix = f'declare the notation in {where}: decimal = "{source.decimal}", thousands = "…"; or correct the cell'
+    if _matches(text, r"\D*\d{1,3}(,\d{3})+(\.\d+)?\D*")[other].any():
+        fix = f'if "," separates thousands, declare thousands = "," in {where}'
+    elif _matches(text, r"\D*[\d.]*,\d+\D*")[other].any():
+        fix = f'if "," is the decimal sign, declare decimal = "," (and thousands = ".") in {where}'
+    batch.note(other, "ICP-E064", "is not a number in the declared notation", fix=fix, column=name)
+
+
+def _as_rate(batch: Batch, column: Column, number: pd.Series, text: pd.Series) -> pd.Series:
+    """Fractions; a column written in per cent throughout is divided by 100, a mixture stops."""
+    if column.kind != "rate":
+        return number
+    given = batch.frame[column.name].str.strip()
+    percent = number.notna() & _matches(given, r".*%")
+    if percent.any() and not percent[number.notna()].all():
+        message = "percentages and fractions are mixed in this column"
+        batch.note(percent, "ICP-E067", message, fix="export one kind", column=column.name)
+        return number
+    batch.note(percent, "ICP-R067", "percentage read as a fraction", column=column.name)
+    rate = number / 100 if percent.any() else number
+    outside = (rate > 1) | (rate < 0)
+    batch.note(
+        outside, "ICP-E073", "is not between 0 and 1", fix="give a fraction such as 0.72, or 72%", column=column.name
+    )
+    return rate.mask(outside)
+
+
+def _checked_people(batch: Batch, column: Column, number: pd.Series) -> pd.Series:
+    """Numbers of employees below one are unknown, not small."""
+    if column.name != "employees":
+        return number
+    none = number < 1
+    batch.note(none, "ICP-R071", "employees below 1 taken as unknown", column=column.name)
+    return number.mask(none)
+
+
+def _matches(text: pd.Series, pattern: str) -> pd.Series:
+    """Whether each cell matches entirely; null does not."""
+    return text.str.fullmatch(pattern).fillna(False).astype(bool)
