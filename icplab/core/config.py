@@ -59,13 +59,15 @@ class Source:
     """strptime format; empty: [calendar] date_format."""
     missing: tuple[str, ...] = ("", "NULL", "N/A", "#N/A")
     row_id: str = ""
-    """Column to fill with the record number where the export has no identifier."""
+    """Column (or several, by commas) to fill with the record number where the export has no identifier."""
     keep_duplicates: bool = False
     """True: identical records are separate facts (an export without identifiers)."""
     constants: dict[str, str] = field(default_factory=dict)
     """Column = value, for columns the export does not hold."""
     multiply: dict[str, float] = field(default_factory=dict)
     """Column = factor, for units (annual_revenue = 1e6 when the export is in millions)."""
+    ignore: tuple[str, ...] = ()
+    """Export columns left out; ["*"] leaves out all that map to nothing."""
 
 
 @dataclass(frozen=True)
