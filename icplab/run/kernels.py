@@ -25,7 +25,45 @@ FIXED_ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "PYTHONUTF8": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a thread before the fork would be missing in the kernels
 }
+# What a typical notebook imports, and what a kernel loads while it starts.
+PRELOADED = (
+    "ipykernel.kernelapp",
+    "ipykernel.zmqshell",
+    "ipykernel.comm.manager",
+    "ipykernel.debugger",
+    "tornado.platform.asyncio",
+    "IPython.core.magics",
+    "IPython.core.magics.ast_mod",
+    "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.core.logger",
+    "IPython.core.oinspect",
+    "IPython.extensions.storemagic",
+    "matplotlib_inline.backend_inline",
+    "pandas",
+    "pyarrow.parquet",
+    "duckdb",
+    "scipy.stats",
+    "scipy.optimize",
+    "sklearn.cluster",
+    "sklearn.decomposition",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "sklearn.metrics",
+    "sklearn.mixture",
+    "sklearn.model_selection",
+    "sklearn.preprocessing",
+    "sklearn.tree",
+    "statsmodels.api",
+    "statsmodels.formula.api",
+    "matplotlib.pyplot",
+    "seaborn",
+    "icplab.step",
+    "icplab.core.charts",
+    "icplab.report",
+)
 # Variables that would reach into a run from the shell it was typed in.
 DROPPED = ("ICPLAB_WORKSPACE", "ICPLAB_RUN", "PYTHONSTARTUP", "PYTHONWARNINGS", "LANG", "LANGUAGE", "JPY_PARENT_PID")
 SOCKET_PATH_LIMIT = 100  # bytes; Linux allows 107 for the path of a socket, some systems 103
@@ -58,7 +96,7 @@ class Zygote:
         ours, theirs = socket.socketpair()
         with theirs, self._log.open("ab") if self._log else open(os.devnull, "wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "icplab.run.zygote", str(theirs.fileno())],
+                [sys.executable, "-m", "icplab.run.zygote", str(theirs.fileno()), *PRELOADED],
                 pass_fds=[theirs.fileno()],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from icplab.core.errors import BadInput, DoesNotVerify, Problem
+from icplab.core.errors import BadInput, DoesNotVerify, Locked, Problem
 from icplab.core.store import sha256_of
+from icplab.run.lock import hold_lock
 
 MANIFEST = "manifest.json"
 LATEST = "latest.json"
@@ -50,9 +52,11 @@ def read_manifest(folder: Path) -> dict:
     BadInput
         The folder is no run, or was written by a later version of icplab.
     DoesNotVerify
-        The manifest is damaged.
+        The manifest is damaged, or missing beside artefacts.
     """
     path = folder / MANIFEST
+    if not path.is_file() and (folder / "artifacts").is_dir():
+        raise DoesNotVerify(f"{folder}: {MANIFEST}: missing")
     if not path.is_file():
         fix = "name a folder that `icplab run` published, such as reports/2026Q2"
         raise BadInput(
@@ -154,6 +158,14 @@ def heal_reports(reports: Path) -> str:
     write_latest(reports)
     path.unlink()
     return done
+
+
+def heal_beside(run: Path) -> None:
+    """Heal the folder that holds a run, unless a run is being written there right now."""
+    reports = run.absolute().parent
+    if (reports / INTENT).is_file():
+        with suppress(Locked), hold_lock(reports):
+            heal_reports(reports)
 
 
 def find_runs(reports: Path) -> list[tuple[Path, dict]]:

@@ -1,0 +1,356 @@
+"""Reads the command line, calls one function per command, makes messages and exit codes.
+
+Everything beyond the parser is imported by the command that needs it, so that `icplab --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+EPILOG = """exit codes: 0 done · 1 check --strict with warnings · 2 bad input or settings · 3 a notebook failed (its page is
+kept and named) · 4 a run does not verify · 75 another run is writing · 130 interrupted"""
+BAD_USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
+CRASHED = 70
+"""sysexits EX_SOFTWARE: a bug in icplab, never something the user did."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with the nearest name, and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        _complain(f"{self._in_words(message)}\nSee: {self.prog} --help")
+        raise SystemExit(BAD_USAGE)
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [o for action in self._actions for o in action.option_strings]
+            self.error(f'"{unknown[0]}" is not known here{_nearest(unknown[0].split("=")[0], options)}')
+        return parsed, unknown
+
+    def _in_words(self, message: str) -> str:
+        for action in self._actions:
+            if (
+                action.choices
+                and "invalid choice" in message
+                and message.startswith(f"argument {action.metavar or action.dest}")
+            ):
+                given = message.split("'")[1]
+                return f'"{given}" is not a command{_nearest(given, action.choices)}'
+        return message
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Users never see a traceback for something they did."""
+    options = build_parser().parse_args(argv)
+    _end_on_sigterm()
+    from icplab.core.errors import ContractBroken, IcplabError
+
+    try:
+        return options.call(options)
+    except ContractBroken as error:
+        return _bug(error)
+    except IcplabError as error:
+        _complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        _complain(f"{error.filename or 'the operating system'}: {error.strerror or error}")
+        return BAD_USAGE
+    except Exception as error:
+        return _bug(error)
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(
+        prog="icplab",
+        description="From CRM exports to segments, ideal customer profiles, calibrated account tiers and a quarterly report.",
+        epilog=EPILOG,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.set_defaults(call=_version_or_help(parser))
+    commands = parser.add_subparsers(metavar="command", title="commands", parser_class=Parser)
+    for add in (
+        _add_run,
+        _add_check,
+        _add_init,
+        _add_simulate,
+        _add_export,
+        _add_compare,
+        _add_verify,
+        _add_decide,
+        _add_lab,
+    ):
+        add(commands)
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, name: str, call: Callable, help: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+    parser.set_defaults(call=call)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "run", _run, "the quarterly run: check, seven notebooks, pages, council pack, files")
+    parser.add_argument("workspace", type=Path, metavar="WORKSPACE", help="folder of exports")
+    parser.add_argument(
+        "--as-of",
+        default="",
+        metavar="DATE",
+        help="date everything is computed as known on; default the last in the data",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of this run; default reports/<quarter>")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="NOTEBOOK.PARAMETER=VALUE",
+        help="a notebook's parameter",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NOTEBOOK",
+        help="run this one (repeatable); published as a partial run",
+    )
+    parser.add_argument(
+        "--from",
+        default="",
+        dest="start",
+        metavar="NOTEBOOK",
+        help="keep what is finished before this one, run it and all later",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the finished steps of an interrupted run on the same input"
+    )
+    parser.add_argument(
+        "--previous", type=Path, metavar="RUN", help="run to compare with; default the latest earlier one beside --out"
+    )
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "check", _check, "read and check everything; print the ledger and every failure")
+    parser.add_argument("workspace", type=Path, metavar="WORKSPACE")
+    parser.add_argument("--strict", action="store_true", help="exit 1 when there are warnings")
+
+
+def _add_init(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "init", _init, "a workspace to fill in, with commented settings and templates")
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--from", default="csv", choices=["csv"], dest="source", help="where the exports come from")
+
+
+def _add_simulate(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands, "simulate", _simulate, "a market with planted truth, as a workspace; the truth goes to DIR/truth"
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--accounts", type=int, default=2000, metavar="N")
+    parser.add_argument("--seed", type=int, default=1, metavar="S")
+    parser.add_argument("--scenario", default="clean", metavar="NAME")
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "export", _export, "the import files of a run; the dry run prints what would change")
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--to", required=True, choices=["hubspot", "salesforce"])
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go; default ./<target>-<run>")
+    parser.add_argument("--dry-run", action="store_true", help="write nothing, print the difference")
+    parser.add_argument("--against", type=Path, metavar="PREVIOUS", help="run whose files were imported before")
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "compare", _compare, "two runs side by side")
+    parser.add_argument("before", type=Path, metavar="RUN_A")
+    parser.add_argument("after", type=Path, metavar="RUN_B")
+
+
+def _add_verify(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "verify", _verify, "recompute every hash of a run")
+    parser.add_argument("run", type=Path, metavar="RUN")
+
+
+def _add_decide(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "decide", _decide, "append a council decision to the workspace's register")
+    parser.add_argument("workspace", type=Path, metavar="WORKSPACE")
+    parser.add_argument("--what", required=True, help="what was decided")
+    parser.add_argument("--why", required=True, help="for which reason")
+    parser.add_argument("--evidence", default="", help="what it rests on, such as a finding and its run")
+    parser.add_argument("--who", required=True, help="who answers for it")
+    parser.add_argument("--review", default="", metavar="DATE", help="when it is looked at again")
+    parser.add_argument(
+        "--expect", action="append", default=[], metavar="KPI=VALUE", help="what should come of it (repeatable)"
+    )
+
+
+def _add_lab(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "lab", _lab, "JupyterLab on the notebooks, reading this workspace")
+    parser.add_argument("workspace", type=Path, metavar="WORKSPACE")
+    parser.add_argument("--port", type=int, default=8888)
+    parser.add_argument("--no-browser", action="store_true", help="print the address only")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from icplab.run.pipeline import run_quarter
+    from icplab.run.plan import RunOptions
+
+    index = run_quarter(
+        RunOptions(
+            workspace=options.workspace,
+            as_of=options.as_of,
+            out=options.out,
+            overrides=tuple(options.overrides),
+            only=_split(options.only),
+            start=options.start,
+            resume=options.resume,
+            previous=options.previous,
+        )
+    )
+    print(_from_here(index))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from icplab.run.workspace import check_workspace
+
+    text, warnings = check_workspace(options.workspace)
+    print(text)
+    return 1 if options.strict and warnings else 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    from icplab.run.workspace import init_workspace
+
+    for path in init_workspace(options.folder):
+        print(_from_here(path))
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from icplab.run.workspace import simulate_workspace
+
+    for line in simulate_workspace(options.folder, options.accounts, options.seed, options.scenario):
+        print(line)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from icplab.run.export import describe_export, export_files
+
+    if options.dry_run or options.against:
+        print(describe_export(options.run, options.to, options.against))
+    if not options.dry_run:
+        target = options.out or Path(f"{options.to}-{options.run.resolve().name}")
+        for path in export_files(options.run, options.to, target):
+            print(_from_here(path))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from icplab.run.compare import describe_comparison
+
+    print(describe_comparison(options.before, options.after))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from icplab.run.publish import heal_beside, verify_run
+
+    heal_beside(options.run)
+    manifest = verify_run(options.run)
+    print(f"{options.run}: {len(manifest['files'])} files are as published (run {manifest['run_id'][:12]})")
+    return 0
+
+
+def _decide(options: argparse.Namespace) -> int:
+    from icplab.run.decisions import append_decision, parse_expectations
+
+    entry = append_decision(
+        options.workspace,
+        what=options.what,
+        why=options.why,
+        who=options.who,
+        evidence=options.evidence,
+        review=options.review,
+        expect=parse_expectations(options.expect),
+    )
+    print(f"{options.workspace / 'decisions.jsonl'}: decision of {entry['at']} written ({entry['hash'][:12]})")
+    return 0
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from icplab.run.workspace import open_lab
+
+    return open_lab(options.workspace, options.port, browser=not options.no_browser)
+
+
+def _version_or_help(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int]:
+    def call(options: argparse.Namespace) -> int:
+        if options.version:
+            from importlib.metadata import version
+
+            print(f"icplab {version('icplab')}")
+            return 0
+        parser.print_help()
+        return 0
+
+    return call
+
+
+def _split(given: Sequence[str]) -> tuple[str, ...]:
+    """`--only a,b --only c` as (a, b, c)."""
+    return tuple(name.strip() for text in given for name in text.split(",") if name.strip())
+
+
+def _from_here(path: Path) -> str:
+    """A path relative to the current folder where it lies below it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _nearest(given: str, allowed: object) -> str:
+    match = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)  # type: ignore[call-overload]
+    return f', did you mean "{match[0]}"?' if match else ""
+
+
+def _complain(text: str) -> None:
+    print(f"icplab: {text}", file=sys.stderr)
+
+
+def _bug(error: Exception) -> int:
+    """A defect of icplab: the traceback is what whoever mends it needs."""
+    import traceback
+
+    traceback.print_exception(error)
+    _complain("this is a defect of icplab, not something you did; please report it with the lines above")
+    return CRASHED
+
+
+def _end_on_sigterm() -> None:
+    """SIGTERM unwinds like Ctrl-C, so that kernels end and raw tables are removed."""
+    import signal
+
+    def end(*_: object) -> NoReturn:
+        raise SystemExit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
