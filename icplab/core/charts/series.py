@@ -93,7 +93,7 @@ def _series_chart(
 ) -> Chart:  # fmt: skip
     require(table, [x, y, low, high, group])
     rows, names = _rows(table, x, y, group, low, high)
-    lines = {name: part for name, part in rows.groupby("group", sort=False)}
+    lines = dict(rows.groupby("group", sort=False))
     lines = {name: lines[name] for name in names[:MOST_LINES] if name in lines}
     ends = [_end_label(name, part, unit, currency) for name, part in lines.items()]
     with style.house_style():
