@@ -36,6 +36,8 @@ class Facts:
     """Facts count from the day after it; None: all history."""
     weights: npt.NDArray[np.float32]
     """Replicates x units."""
+    quarters: tuple[str, ...]
+    """Quarters from the first that ends inside the window; `quarter` of an opportunity counts them, -1 for none."""
     by_account: bool
     """False: the cut describes opportunities, so figures of accounts are not measured."""
     unmeasured: dict[str, str] = field(default_factory=dict)
@@ -74,6 +76,10 @@ class Slice:
         given = None if values is None else np.asarray(values, dtype=float)
         return np.bincount(frame["unit"], weights=given, minlength=self.units).astype(float)
 
+    def drawn(self, totals: npt.NDArray) -> npt.NDArray[np.float64]:
+        """The resampled sum of totals per unit, one value a replicate."""
+        return (self.weights @ totals.astype(np.float32)).astype(float)
+
 
 def build_facts(
     tables: dict[str, pd.DataFrame | None],
@@ -111,6 +117,8 @@ def build_facts(
         frames[name] = _with_family_and_level(name, frames[name], families, levels, by_account)
     frames, n_units = _number_units(frames)
     days = settings.plan.window_days
+    start = as_of - pd.Timedelta(days=days) if days and settings.dated else None
+    frames["opportunities"], quarters = _count_quarters(frames["opportunities"], start, settings)
     return Facts(
         frames["opportunities"],
         frames["subscriptions"],
@@ -120,8 +128,9 @@ def build_facts(
         frames["targets"],
         settings,
         as_of,
-        as_of - pd.Timedelta(days=days) if days and settings.dated else None,
+        start,
         draw_weights(n_units, replicates, seed),
+        quarters,
         by_account,
         unmeasured,
     )
@@ -154,12 +163,33 @@ def _opportunity_facts(frame: pd.DataFrame, settings: Settings, as_of: pd.Timest
     first = frame[won].sort_values(["closed_at", "opportunity_id"], kind="stable").drop_duplicates("account_id")
     return frame.assign(
         closed_at=dates,
+        open=frame["status"] == "open",
+        won=won,
+        lost=frame["status"] == "lost",
+        new=frame["type"] == "new",
         no_decision=(frame["status"] == "lost") & reason.str.contains(NO_DECISION).fillna(False).astype(bool),
         days=days.where(days >= 0),
         cause=frame["status"].map({"won": 1, "lost": 2, "open": 0}).astype("int64"),
-        quarter=quarter_of(dates, settings.calendar.fiscal_year_start),
         new_logo=frame["opportunity_id"].isin(first.loc[first["account_id"].notna(), "opportunity_id"]),
     )
+
+
+def _count_quarters(
+    frame: pd.DataFrame, start: pd.Timestamp | None, settings: Settings
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Number the quarters of closing; and only the columns that are measured, which makes every slice cheap."""
+    names = quarter_of(frame["closed_at"], settings.calendar.fiscal_year_start)
+    inside = names[frame["closed_at"] > start] if start is not None else names
+    first = min(inside.dropna().unique(), default="")
+    quarters = tuple(sorted(n for n in names.dropna().unique() if n >= first))
+    frame = frame.assign(quarter=pd.Categorical(names, categories=quarters).codes.astype("int64"))
+    return frame[[*_MEASURED, "unit", "level"]], quarters
+
+
+_MEASURED = (
+    *("created_at", "closed_at", "open", "won", "lost", "new", "no_decision", "new_logo", "cause", "days", "quarter"),
+    *("acv", "margin_rate"),
+)
 
 
 def _in_home_currency(

@@ -174,12 +174,12 @@ def _pool_group(group: pd.DataFrame) -> pd.DataFrame:
     scale = group["_scale"].iloc[0]
     if scale == "rate":
         trials = group["_trials"].to_numpy()
-        return pool_rates(group["value"].to_numpy() * trials, trials)
+        return pool_rates(group["value"].to_numpy() * trials, trials, ranks=False)
     value = group["value"].to_numpy()
     if scale == "linear":
-        return pool_estimates(value, group["_spread"].to_numpy())
+        return pool_estimates(value, group["_spread"].to_numpy(), ranks=False)
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = pool_estimates(np.log(value), group["_spread"].to_numpy())
+        logs = pool_estimates(np.log(value), group["_spread"].to_numpy(), ranks=False)
     return logs.assign(**{c: np.exp(logs[c]) for c in ("pooled", "pooled_low", "pooled_high")})
 
 

@@ -14,7 +14,7 @@ from icplab.core.stats.survival import retention_curve
 from icplab.performance import rows
 from icplab.performance.facts import DAYS_PER_MONTH, Facts, Slice
 from icplab.performance.rows import Row
-from icplab.performance.winning import NO_DATES, quarters_of
+from icplab.performance.winning import NO_DATES, by_quarter
 
 TRIMMED = 0.10  # share of won deals dropped at either end
 YEAR = pd.DateOffset(months=12)
@@ -49,7 +49,7 @@ class Figure:
 def measure_money(piece: Slice) -> Iterator[Row]:
     """Rows of won_amount, acv, cac, payback_months, ltv, ltv_cac, grr, nrr and expansion of one level."""
     deals = piece.tables["opportunities"]
-    won = deals[(deals["status"] == "won") & piece.facts.inside(deals["closed_at"])]
+    won = deals[deals["won"] & piece.facts.inside(deals["closed_at"])]
     yield from _won_amount(piece, won)
     yield from _acv(piece, won)
     if not piece.facts.by_account:
@@ -63,18 +63,17 @@ def measure_money(piece: Slice) -> Iterator[Row]:
 def _won_amount(piece: Slice, won: pd.DataFrame) -> Iterator[Row]:
     """Annual value won, by close date: a total of facts, so without interval."""
     everything = piece.facts.opportunities
-    if not everything.loc[everything["status"] == "won", "acv"].notna().any():
+    if not everything.loc[everything["won"], "acv"].notna().any():
         yield rows.not_measured(piece, "won_amount", "closed", "money", "no won opportunity has an amount", n=len(won))
         return
     blank = int(won["acv"].isna().sum())
     note = rows.join(f"closed in {piece.facts.window}", f"{blank} won without amount" if blank else "")
     yield rows.row(piece, "won_amount", "closed", float(won["acv"].sum()), unit="money", n=len(won), note=note)
     deals = piece.tables["opportunities"]
-    deals = deals[(deals["status"] == "won") & (deals["closed_at"] <= piece.facts.as_of)]
-    sums, sizes = deals.groupby("quarter")["acv"].sum(), deals.groupby("quarter").size()
-    for quarter in quarters_of(piece):
-        value, n = float(sums.get(quarter, 0.0)), int(sizes.get(quarter, 0))
-        yield rows.row(piece, "won_amount", "closed", value, unit="money", n=n, period=quarter)
+    deals = deals[deals["won"] & (deals["quarter"] >= 0)]
+    sums, sizes = (by_quarter(piece, deals, v).sum(axis=0) for v in (deals["acv"].fillna(0.0), None))
+    for i, quarter in enumerate(piece.facts.quarters):
+        yield rows.row(piece, "won_amount", "closed", float(sums[i]), unit="money", n=sizes[i], period=quarter)
 
 
 def _acv(piece: Slice, won: pd.DataFrame) -> Iterator[Row]:
@@ -148,14 +147,14 @@ def _cac(piece: Slice, basis: str) -> Figure:
     share_draws = facts.weights @ np.bincount(created["unit"][whole], minlength=facts.weights.shape[1]).astype(float)
     deals = piece.tables["opportunities"]
     here = deals[_worked(deals, facts, period, basis)]
-    closing = deals["closed_at"].between(period.first, period.last) & (deals["status"] == "won")
+    closing = deals["closed_at"].between(period.first, period.last) & deals["won"]
     won = deals[closing & (deals["new_logo"] if basis == "new_logo" else True)]
     if not len(won) or not whole.any():
         return Figure(reason="no customer won in the months that the spend covers", n=len(won))
     share = len(here) / whole.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = piece.weights @ piece.total(here) / share_draws if piece.level != "all" else 1.0
-        draws = period.spend * drawn / (piece.weights @ piece.total(won))
+        drawn = piece.drawn(piece.total(here)) / share_draws if piece.level != "all" else 1.0
+        draws = period.spend * drawn / piece.drawn(piece.total(won))
     what = "customers won for the first time" if basis == "new_logo" else "won opportunities, expansions too"
     note = f"{what} {period.first:%Y-%m-%d} to {period.last:%Y-%m-%d} against spend {period.lag} days earlier" + (
         "" if piece.level == "all" else "; shared by opportunities worked"
@@ -166,7 +165,7 @@ def _cac(piece: Slice, basis: str) -> Figure:
 def spend_period(facts: Facts) -> _Period | None:
     """The longest stretch in which months of spend and, one median cycle later, wins are both known."""
     deals, spend = facts.opportunities, facts.spend
-    cycles = deals.loc[(deals["status"] == "won") & deals["new_logo"], "days"].dropna()
+    cycles = deals.loc[deals["won"] & deals["new_logo"], "days"].dropna()
     if not len(cycles):
         return None
     lag = int(np.median(cycles))
@@ -191,7 +190,7 @@ def _worked(deals: pd.DataFrame, facts: Facts, period: _Period, basis: str) -> p
     """Opportunities that the spend was for: created in its months, new business only unless blended."""
     shift = pd.Timedelta(days=period.lag)
     created = deals["created_at"].between(period.first - shift, period.last - shift)
-    return created & ((deals["type"] == "new") if basis == "new_logo" else True)
+    return created & (deals["new"] if basis == "new_logo" else True)
 
 
 def _monthly_margin(piece: Slice, won: pd.DataFrame) -> Figure:
@@ -203,7 +202,7 @@ def _monthly_margin(piece: Slice, won: pd.DataFrame) -> Figure:
         return Figure(reason="gross margin is not known for every new customer", n=len(logos))
     margin, heads = piece.total(logos, logos["acv"] * logos["margin_rate"] / 12), piece.total(logos)
     with np.errstate(divide="ignore", invalid="ignore"):
-        draws = (piece.weights @ margin) / (piece.weights @ heads)
+        draws = piece.drawn(margin) / piece.drawn(heads)
     return Figure(float(margin.sum() / heads.sum()), draws, len(logos))
 
 
@@ -262,9 +261,10 @@ def _life(piece: Slice) -> _Life:
     churned, exposed = _life_table(whole, (~active).to_numpy(), lives["unit"].to_numpy(), piece.units, last)
     now = subscriptions[running]
     margin = _margin(piece, now)
+    curve = retention_curve(churned.sum(axis=0), exposed.sum(axis=0), months)
     return _Life(
-        retention_curve(churned.sum(axis=0), exposed.sum(axis=0), months).kept,
-        retention_curve(piece.weights @ churned, piece.weights @ exposed, months, refine=False).kept,
+        curve.kept,
+        retention_curve(piece.weights @ churned, piece.weights @ exposed, months, near=curve).kept,
         churned.sum(axis=1),
         exposed.sum(axis=1),
         piece.total(now, now["mrr"]),
@@ -276,12 +276,12 @@ def _life(piece: Slice) -> _Life:
 
 def _life_table(
     whole: npt.NDArray[np.int64], left: npt.NDArray[np.bool_], units: npt.NDArray[np.int64], n_units: int, last: int
-) -> tuple[Array, Array]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Customers who left in, and who were there through or left in, each month of life, per family."""
     month = np.arange(last)
     leaves = left[:, None] & (month == whole[:, None])
     there = (month < whole[:, None]) | leaves
-    churned, exposed = np.zeros((n_units, last)), np.zeros((n_units, last))
+    churned, exposed = np.zeros((n_units, last), np.float32), np.zeros((n_units, last), np.float32)
     np.add.at(churned, units, leaves)
     np.add.at(exposed, units, there)
     return churned, exposed
@@ -293,9 +293,9 @@ def _margin(piece: Slice, now: pd.DataFrame) -> float:
     if len(own) and len(own) == len(now):
         return float(np.average(own["gross_margin"], weights=own["mrr"]))
     deals = piece.facts.opportunities
-    won = deals[(deals["status"] == "won") & (deals["acv"] > 0) & deals["margin_rate"].notna()]
+    won = deals[deals["won"] & (deals["acv"] > 0) & deals["margin_rate"].notna()]
     here = piece.tables["opportunities"]
-    here = here[(here["status"] == "won") & (here["acv"] > 0) & here["margin_rate"].notna()]
+    here = here[here["won"] & (here["acv"] > 0) & here["margin_rate"].notna()]
     known = here if len(here) else won
     return float(np.average(known["margin_rate"], weights=known["acv"])) if len(known) else np.nan
 
@@ -315,7 +315,7 @@ def _ltv(piece: Slice, life: _Life, won: pd.DataFrame) -> Figure:
     economics = piece.facts.settings.economics
     discount = (1 + economics.discount_rate) ** (-np.arange(1, economics.ltv_months + 1) / 12)
     with np.errstate(divide="ignore", invalid="ignore"):
-        revenue = (piece.weights @ life.mrr) / (piece.weights @ life.heads)
+        revenue = piece.drawn(life.mrr) / piece.drawn(life.heads)
     value = life.mrr.sum() / life.heads.sum() * life.margin * float(life.kept[1:] @ discount)
     draws = revenue * life.margin * (life.kept_draws[:, 1:] @ discount)
     note = f"{economics.ltv_months} months, discounted {economics.discount_rate:.0%} a year, margin {life.margin:.0%}"
@@ -329,8 +329,8 @@ def _ltv_constant(piece: Slice, life: _Life, won: pd.DataFrame) -> Figure:
     if not life.churned.sum():
         return Figure(reason="nobody has left yet, so a constant churn cannot be told", n=life.customers)
     with np.errstate(divide="ignore", invalid="ignore"):
-        revenue = (piece.weights @ life.mrr) / (piece.weights @ life.heads)
-        draws = revenue * life.margin * (piece.weights @ life.exposed) / (piece.weights @ life.churned)
+        revenue = piece.drawn(life.mrr) / piece.drawn(life.heads)
+        draws = revenue * life.margin * piece.drawn(life.exposed) / piece.drawn(life.churned)
     value = life.mrr.sum() / life.heads.sum() * life.margin * life.exposed.sum() / life.churned.sum()
     return Figure(value, draws, life.customers, "heuristic: constant churn, no cap, not discounted")
 

@@ -71,7 +71,7 @@ def proportion(
         variance, trials_used = value * (1 - value) / n, float(n)
     else:
         with np.errstate(divide="ignore", invalid="ignore"):
-            draws = (piece.weights @ successes) / (piece.weights @ trials)
+            draws = piece.drawn(successes) / piece.drawn(trials)
         variance = _variance(draws, units)
         trials_used = float(effective_trials(value, variance, n, units))
     low, high = wilson(value * trials_used, trials_used)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from icplab.core.stats.resample import quantile_draws
@@ -22,7 +23,7 @@ STILL_OPEN = 0.02  # a curve that ends before the horizon with more than this sh
 def measure_winning(piece: Slice) -> Iterator[Row]:
     """Rows of win_rate (all bases), won, lost, open and cycle_days of one level."""
     facts, deals = piece.facts, piece.tables["opportunities"]
-    closed = deals[(deals["status"] != "open") & facts.inside(deals["closed_at"])]
+    closed = deals[(~deals["open"]) & facts.inside(deals["closed_at"])]
     yield from _counts(piece, closed, deals)
     yield from _closed_rates(piece, closed)
     yield _value_rate(piece, closed)
@@ -54,9 +55,9 @@ def build_curve(piece: Slice, *, resample: bool = True) -> tuple[pd.DataFrame, C
 
 def _counts(piece: Slice, closed: pd.DataFrame, deals: pd.DataFrame) -> Iterator[Row]:
     note = f"closed in {piece.facts.window}"
-    yield rows.count(piece, "won", "closed", int((closed["status"] == "won").sum()), note=note)
-    yield rows.count(piece, "lost", "closed", int((closed["status"] == "lost").sum()), note=note)
-    yield rows.count(piece, "open", "as_of", int((deals["status"] == "open").sum()), note="whenever opened")
+    yield rows.count(piece, "won", "closed", int(closed["won"].sum()), note=note)
+    yield rows.count(piece, "lost", "closed", int(closed["lost"].sum()), note=note)
+    yield rows.count(piece, "open", "as_of", int(deals["open"].sum()), note="whenever opened")
 
 
 def _closed_rates(piece: Slice, closed: pd.DataFrame) -> Iterator[Row]:
@@ -67,7 +68,7 @@ def _closed_rates(piece: Slice, closed: pd.DataFrame) -> Iterator[Row]:
         ("closed_broad", closed, "counts every loss"),
     )
     for basis, kept, note in bases:
-        won, all_closed = piece.total(kept, kept["status"] == "won"), piece.total(kept)
+        won, all_closed = piece.total(kept, kept["won"]), piece.total(kept)
         note = rows.join(window, note)
         yield rows.proportion(
             piece, "win_rate", basis, won, all_closed, note=note, nothing="nothing closed in the window"
@@ -75,7 +76,7 @@ def _closed_rates(piece: Slice, closed: pd.DataFrame) -> Iterator[Row]:
 
 
 def _value_rate(piece: Slice, closed: pd.DataFrame) -> Row:
-    lost = closed["status"] == "lost"
+    lost = closed["lost"]
     without = ~(closed["acv"] > 0)
     share = float(without[lost].mean()) if lost.any() else 0.0
     if share > LOST_WITHOUT_AMOUNT:
@@ -84,7 +85,7 @@ def _value_rate(piece: Slice, closed: pd.DataFrame) -> Row:
     known = closed[~without]
     if not len(known):
         return rows.not_measured(piece, "win_rate", "value", "fraction", "no closed opportunity with an amount")
-    won = piece.total(known, known["acv"].where(known["status"] == "won", 0.0))
+    won = piece.total(known, known["acv"].where(known["won"], 0.0))
     top = known["acv"].max() / known["acv"].sum()
     note = rows.join(
         f"closed in {piece.facts.window}",
@@ -99,24 +100,32 @@ def _value_rate(piece: Slice, closed: pd.DataFrame) -> Row:
 
 def _quarters(piece: Slice, deals: pd.DataFrame) -> Iterator[Row]:
     """Counts and closed win rate of every quarter that ends inside the window (whole quarters, not cut by it)."""
-    closed = deals[deals["quarter"].notna() & (deals["closed_at"] <= piece.facts.as_of)]
-    for quarter in quarters_of(piece):
-        part = closed[closed["quarter"] == quarter]
-        won = part["status"] == "won"
-        yield rows.count(piece, "won", "closed", int(won.sum()), quarter)
-        yield rows.count(piece, "lost", "closed", int((~won).sum()), quarter)
-        kept = part[~part["no_decision"]]
-        wins, all_closed = piece.total(kept, kept["status"] == "won"), piece.total(kept)
+    names = piece.facts.quarters
+    part = deals[deals["quarter"] >= 0]
+    decided = part[~part["no_decision"]]
+    won, lost = part[part["won"]], part[part["lost"]]
+    wins, trials = by_quarter(piece, decided[decided["won"]]), by_quarter(piece, decided)
+    n_won, n_lost = by_quarter(piece, won).sum(axis=0), by_quarter(piece, lost).sum(axis=0)
+    for i, quarter in enumerate(names):
+        yield rows.count(piece, "won", "closed", n_won[i], quarter)
+        yield rows.count(piece, "lost", "closed", n_lost[i], quarter)
         yield rows.proportion(
-            piece, "win_rate", "closed", wins, all_closed, period=quarter, nothing="nothing closed in the quarter"
+            piece,
+            "win_rate",
+            "closed",
+            wins[:, i],
+            trials[:, i],
+            period=quarter,
+            nothing="nothing closed in the quarter",
         )
 
 
-def quarters_of(piece: Slice) -> list[str]:
-    """Quarters with a close anywhere in the data, from the first one that ends inside the window."""
-    deals = piece.facts.opportunities
-    known = deals[deals["quarter"].notna() & piece.facts.inside(deals["closed_at"])]
-    return sorted(known["quarter"].unique())
+def by_quarter(piece: Slice, frame: pd.DataFrame, values: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
+    """Sum of `values` (default: rows) per unit and quarter."""
+    width = len(piece.facts.quarters)
+    cells = frame["unit"].to_numpy() * width + frame["quarter"].to_numpy()
+    given = None if values is None else np.asarray(values, dtype=float)
+    return np.bincount(cells, weights=given, minlength=piece.units * width).reshape(piece.units, width).astype(float)
 
 
 def _cohort(piece: Slice, deals: pd.DataFrame, horizon: int) -> Row:
@@ -125,7 +134,7 @@ def _cohort(piece: Slice, deals: pd.DataFrame, horizon: int) -> Row:
     cohort = deals[mature & facts.inside(deals["created_at"])]
     note = f"won of all created in {facts.window} and at least {horizon} days ago, open ones in the denominator"
     nothing = f"nothing was created {horizon} days or more before {facts.as_of:%Y-%m-%d}"
-    won = piece.total(cohort, cohort["status"] == "won")
+    won = piece.total(cohort, cohort["won"])
     return rows.proportion(piece, "win_rate", "cohort", won, piece.total(cohort), note=note, nothing=nothing)
 
 
@@ -169,7 +178,7 @@ def _curve_rows(piece: Slice, deals: pd.DataFrame, horizon: int) -> Iterator[Row
 
 def _cycles(piece: Slice, closed: pd.DataFrame) -> Iterator[Row]:
     """Median and upper quartile of created to won, among those won in the window."""
-    won = closed[(closed["status"] == "won") & closed["days"].notna()]
+    won = closed[closed["won"] & closed["days"].notna()]
     if not len(won):
         for basis in ("won_median", "won_p75"):
             yield rows.not_measured(piece, "cycle_days", basis, "days", "nothing won with both dates in the window")

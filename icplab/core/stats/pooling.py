@@ -19,7 +19,9 @@ _POINTS = 401  # grid of the quantity itself
 Array = npt.NDArray[np.float64]
 
 
-def pool_rates(successes: npt.ArrayLike, trials: npt.ArrayLike, level: float = LEVEL) -> pd.DataFrame:
+def pool_rates(
+    successes: npt.ArrayLike, trials: npt.ArrayLike, level: float = LEVEL, *, ranks: bool = True
+) -> pd.DataFrame:
     """Partially pooled proportions of the levels of one cut.
 
     Parameters
@@ -29,6 +31,8 @@ def pool_rates(successes: npt.ArrayLike, trials: npt.ArrayLike, level: float = L
         gets the population's distribution.
     level : float
         Level of the credible interval.
+    ranks : bool
+        Also work out `p_best` and `p_worst`, which costs more than the rest; without it they are missing.
 
     Returns
     -------
@@ -51,10 +55,12 @@ def pool_rates(successes: npt.ArrayLike, trials: npt.ArrayLike, level: float = L
     weight = _normalised(fit - 0.5 * np.log(size) + np.log(mean * (1 - mean)))
     a, b, weight = a[weight > 0], b[weight > 0], weight[weight > 0]
     up, down = a[:, None] + x, b[:, None] + n - x  # hyper x levels
-    return _mixture(_beta_grid(up, down), lambda grid: _beta_density(grid, up, down), weight, level)
+    return _mixture(_beta_grid(up, down), lambda grid: _beta_density(grid, up, down), weight, level, ranks)
 
 
-def pool_estimates(estimates: npt.ArrayLike, standard_errors: npt.ArrayLike, level: float = LEVEL) -> pd.DataFrame:
+def pool_estimates(
+    estimates: npt.ArrayLike, standard_errors: npt.ArrayLike, level: float = LEVEL, *, ranks: bool = True
+) -> pd.DataFrame:
     """Partially pooled estimates that are about normal (take logarithms of money and ratios first).
 
     Parameters
@@ -63,6 +69,8 @@ def pool_estimates(estimates: npt.ArrayLike, standard_errors: npt.ArrayLike, lev
         Where either is not finite, or the error is 0, the level gets the population's distribution.
     level : float
         Level of the credible interval.
+    ranks : bool
+        Also work out `p_best` and `p_worst`, which costs more than the rest; without it they are missing.
 
     Returns
     -------
@@ -98,7 +106,7 @@ def pool_estimates(estimates: npt.ArrayLike, standard_errors: npt.ArrayLike, lev
         np.where(known, own * np.where(known, s, 1.0) ** 2, tau[:, None] ** 2) + (1 - own) ** 2 / total[:, None]
     )
     grid = np.linspace((middle - 6 * spread).min(), (middle + 6 * spread).max(), _POINTS)
-    return _mixture(grid, lambda g: _normal_density(g, middle, spread), weight, level)
+    return _mixture(grid, lambda g: _normal_density(g, middle, spread), weight, level, ranks)
 
 
 _COLUMNS = ("pooled", "pooled_low", "pooled_high", "p_best", "p_worst")
@@ -140,17 +148,18 @@ def _normal_density(grid: Array, middle: Array, spread: Array) -> Array:
     return np.exp(-0.5 * ((grid - middle[..., None]) / spread[..., None]) ** 2)
 
 
-def _mixture(grid: Array, density: Callable[[Array], Array], weight: Array, level: float) -> pd.DataFrame:
+def _mixture(grid: Array, density: Callable[[Array], Array], weight: Array, level: float, ranks: bool) -> pd.DataFrame:
     """Mean, interval and ranks of each level from its density at each hyper-parameter point."""
     share = density(grid)  # hyper x levels x grid
     share /= share.sum(axis=-1, keepdims=True)
-    below = np.cumsum(share, axis=-1) - share / 2  # P(level < grid point)
     mixed = np.tensordot(weight, share, axes=1)
     running = np.cumsum(mixed, axis=-1) - mixed / 2
     tail = (1 - level) / 2
     ends = np.array([np.interp([tail, 1 - tail], row, grid) for row in running])
-    best = _first(share, below, weight)
-    worst = _first(share, 1 - below, weight)
+    best = worst = np.full(len(mixed), np.nan)
+    if ranks:
+        below = np.cumsum(share, axis=-1) - share / 2  # P(level < grid point)
+        best, worst = _first(share, below, weight), _first(share, 1 - below, weight)
     return pd.DataFrame(dict(zip(_COLUMNS, (mixed @ grid, ends[:, 0], ends[:, 1], best, worst), strict=True)))
 
 

@@ -119,10 +119,12 @@ def ratio(
     a, b = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
     if b.sum() <= 0:
         return np.nan, np.nan, np.nan, np.full(len(weights), np.nan)
-    sums = weights @ np.column_stack([a, b, a * a, a * b, b * b, np.ones_like(a)]).astype(float)
-    draws, errors = _ratio_and_error(sums)
-    whole, error = _ratio_and_error(np.array([[a.sum(), b.sum(), a @ a, a @ b, b @ b, len(a)]]))
-    value = float(whole[0])
+    value = float(a.sum() / b.sum())
+    gap = a - value * b  # what each unit adds beyond its share; sums of gaps lose no digits to cancellation
+    terms = np.column_stack([gap, b, gap * gap, gap * b, b * b, b > 0])
+    moves, errors = _ratio_and_error((weights @ terms.astype(np.float32)).astype(float))
+    _, error = _ratio_and_error(terms.sum(axis=0, keepdims=True))
+    draws = value + moves
     low, high = _studentised(value, float(error[0]), draws, errors, scale, level)
     return value, low, high, draws
 
@@ -176,7 +178,7 @@ def _weight_chunks(units: int, replicates: int, seed: int) -> Iterator[tuple[int
 
 
 def _ratio_and_error(sums: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
-    """Ratio and its linearised standard error from sums of a, b, a², ab, b² and units."""
+    """Ratio a/b and its linearised standard error from sums of a, b, a², ab, b² and units."""
     a, b, aa, ab, bb, n = sums.T
     with np.errstate(divide="ignore", invalid="ignore"):
         r = a / b
@@ -190,7 +192,7 @@ def _studentised(
     """Bootstrap-t ends on a transformed scale, mapped back."""
     forward, slope, back = _SCALES[scale]
     with np.errstate(divide="ignore", invalid="ignore"):
-        centre, width = forward(value), error * slope(value)
+        centre, width = forward(np.float64(value)), error * slope(np.float64(value))
         t = (forward(draws) - centre) / (errors * slope(draws))
     t = t[np.isfinite(t)]
     if not np.isfinite(centre) or not np.isfinite(width) or width <= 0 or len(t) < 0.9 * len(draws):

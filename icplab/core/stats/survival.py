@@ -179,7 +179,9 @@ class Retention(NamedTuple):
     beta: Array
 
 
-def retention_curve(churned: npt.ArrayLike, at_risk: npt.ArrayLike, periods: int, *, refine: bool = True) -> Retention:
+def retention_curve(
+    churned: npt.ArrayLike, at_risk: npt.ArrayLike, periods: int, *, near: Retention | None = None
+) -> Retention:
     """Share of customers kept after each period, also beyond the observed ones.
 
     Parameters
@@ -190,9 +192,9 @@ def retention_curve(churned: npt.ArrayLike, at_risk: npt.ArrayLike, periods: int
         Customers who were there at its start and were observed through it.
     periods : int
         Periods wanted (months, when counts are monthly).
-    refine : bool
-        Search finely around the best grid point (parameters to about 0.5 %); off for resampled tables, whose own
-        spread is far wider than the grid's 3 % steps.
+    near : Retention, optional
+        Curve of the whole data: resampled tables are then searched on a coarse grid around it (steps of 6 % in churn,
+        far narrower than their own spread), which is much faster. Default: everywhere, then finely (to about 0.5 %).
 
     Returns
     -------
@@ -209,11 +211,11 @@ def retention_curve(churned: npt.ArrayLike, at_risk: npt.ArrayLike, periods: int
     0.05-90 %.
     """
     lost, risk = np.asarray(churned, dtype=float), np.asarray(at_risk, dtype=float)
-    mean, spread = (g.ravel() for g in np.meshgrid(_SBG_MEANS, _SBG_SPREADS, indexing="ij"))
+    mean, spread = _sbg_grid(near)
     hazard = _sbg_hazard(mean, spread, lost.shape[-1])
     best = np.argmax(lost @ np.log(hazard) + (risk - lost) @ np.log1p(-hazard), axis=-1)
     mean, spread = mean[best], spread[best]
-    for width in _SBG_REFINE if refine else ():
+    for width in _SBG_REFINE if near is None else ():
         mean, spread = _sbg_closer(lost, risk, mean, spread, width)
     kept = np.moveaxis(np.cumprod(1 - _sbg_hazard(mean, spread, periods), axis=0), 0, -1)
     return Retention(
@@ -224,6 +226,17 @@ def retention_curve(churned: npt.ArrayLike, at_risk: npt.ArrayLike, periods: int
 _SBG_MEANS = np.geomspace(0.0005, 0.9, 240)  # first-period churn
 _SBG_SPREADS = np.concatenate([[1e-4], np.geomspace(0.002, 5.0, 29)])  # 1 / (alpha + beta); near 0: constant churn
 _SBG_REFINE = (0.3, 0.1, 0.03, 0.01)
+
+
+def _sbg_grid(near: Retention | None) -> tuple[Array, Array]:
+    """Pairs of first-period churn and spread to try: everywhere, or around a known curve."""
+    means, spreads = _SBG_MEANS, _SBG_SPREADS
+    if near is not None:
+        spread = 1 / float(near.alpha + near.beta)
+        means = np.clip(float(near.alpha) * spread * np.geomspace(1 / 3, 3, 39), _SBG_MEANS[0], _SBG_MEANS[-1])
+        spreads = np.concatenate([[_SBG_SPREADS[0]], max(spread, 0.02) * np.geomspace(1 / 8, 8, 9)])
+    mean, spread_grid = np.meshgrid(means, spreads, indexing="ij")
+    return mean.ravel(), spread_grid.ravel()
 
 
 def _sbg_hazard(mean: Array, spread: Array, periods: int) -> Array:
