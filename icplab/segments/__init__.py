@@ -4,7 +4,10 @@ The steps in order: `fit_segments` (how many segments, whether they exist), `mea
 CRM can hold), `measure_segments` (the artefact), `match_segments` (ids kept across quarters), `findings`.
 """
 
+from icplab.segments.continuity import keep_ids, match_segments
+from icplab.segments.dimensions import measure_differences, measure_segments
 from icplab.segments.fit import Segmentation, assign_segments, fit_segments, measure_stability, posteriors_of
+from icplab.segments.found import findings, measure_source_dependence
 from icplab.segments.naming import measure_profile, name_segments
 from icplab.segments.rules import describe_segments, rule_holds
 
@@ -12,8 +15,14 @@ __all__ = [
     "Segmentation",
     "assign_segments",
     "describe_segments",
+    "findings",
     "fit_segments",
+    "keep_ids",
+    "match_segments",
+    "measure_differences",
     "measure_profile",
+    "measure_segments",
+    "measure_source_dependence",
     "measure_stability",
     "name_segments",
     "posteriors_of",

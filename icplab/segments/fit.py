@@ -13,7 +13,7 @@ from icplab.core.schema import UNASSIGNED, WHOLE_MARKET
 from icplab.segments.blocks import Blocks, read_blocks, write_recipe
 from icplab.segments.existence import MIN_TEST_ACCOUNTS, Existence, measure_existence
 from icplab.segments.mixture import Market, Mixture, entropy, fit_mixture, posterior
-from icplab.segments.naming import measure_profile, name_segments
+from icplab.segments.naming import measure_profile, name_bands, name_segments
 from icplab.segments.stability import VALID_JACCARD, jaccard_of_bands, jaccard_of_refits, stability_table
 
 MIN_SEGMENT_SHARE = 0.05  # method.md §3: smaller groups are not a motion a team can repeat
@@ -339,7 +339,8 @@ def _finish(frame: pd.DataFrame, assigner: dict, choice: pd.DataFrame, verdict: 
     assignments = assign_segments(assigner, frame)
     profile = measure_profile(frame, assignments, assigner["recipe"])
     if verdict != "none":
-        names = name_segments(profile, assigner["ids"])
+        banded = assigner["kind"] == "bands"
+        names = name_bands(assigner) if banded else name_segments(profile, assigner["ids"])
         assigner = {**assigner, "names": [names[i] for i in assigner["ids"]]}
         profile["segment"] = profile["segment_id"].map(names).astype("str")
     posteriors = posteriors_of(assigner, frame)
@@ -391,7 +392,9 @@ def _mixture_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame)
 def _band_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame) -> np.ndarray:
     values = frame.sort_values("account_id")[assigner["trait"]].to_numpy(dtype=float)
     band = np.searchsorted(assigner["edges"], values, side="right")
-    probability = (band[:, None] == np.arange(len(assigner["ids"]))).astype(float)
+    # Bands lie in the order of their edges; ids kept from an earlier run may stand in another.
+    place = assigner.get("place", list(range(len(assigner["ids"]))))
+    probability = (band[:, None] == np.array(place)).astype(float)
     probability[np.isnan(values)] = np.nan
     return probability
 

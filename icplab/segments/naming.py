@@ -61,6 +61,14 @@ def name_segments(profile: pd.DataFrame, ids: Sequence[str]) -> dict[str, str]:
     return names
 
 
+def name_bands(assigner: Mapping) -> dict[str, str]:
+    """Names of the bands of one number: Small, Mid-size, Large for a size, else low, middle and high with the trait."""
+    ids, trait = list(assigner["ids"]), assigner["trait"]
+    words = SIZE_WORDS if trait in SIZE_TRAITS else tuple(f"{w.capitalize()} {_words(trait)}" for w in BAND_WORDS)
+    chosen = words if len(ids) == len(words) else (words[0], words[-1])
+    return dict(zip(ids, chosen[: len(ids)], strict=True))
+
+
 def _id_order(segment_id: str) -> tuple[int, str]:
     digits = re.sub(r"\D", "", segment_id)
     return (int(digits) if digits else 0, segment_id)

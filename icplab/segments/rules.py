@@ -51,12 +51,14 @@ def describe_segments(accounts: pd.DataFrame, assignments: pd.DataFrame, assigne
     """
     frame = accounts.sort_values("account_id", ignore_index=True)
     segment = assignments.sort_values("account_id")["segment_id"].to_numpy(dtype=object)
-    atoms = _atoms(frame, assigner["recipe"])
     names = dict(zip(assigner["ids"], assigner["names"], strict=True))
-    rows = [
-        {"segment_id": i, "segment": names[i], **_describe(atoms, segment == i, segment != UNASSIGNED)} for i in names
-    ]
+    if assigner["kind"] == "bands":
+        rows = [{"segment_id": i, **_band(assigner, p, frame, segment == i)} for p, i in enumerate(names)]
+    else:
+        atoms = _atoms(frame, assigner["recipe"])
+        rows = [{"segment_id": i, **_describe(atoms, segment == i, segment != UNASSIGNED)} for i in names]
     table = pd.DataFrame(rows)
+    table.insert(1, "segment", table["segment_id"].map(names))
     table["describable"] = table["f1"] >= DESCRIBABLE
     return table.astype(dict.fromkeys(("segment_id", "segment", "rule", "conditions"), "str"))
 
@@ -159,6 +161,19 @@ def _describe(atoms: _Atoms, inside: np.ndarray, counted: np.ndarray) -> dict:
     chosen, needed = _search(atoms.holds[::step], inside[::step].astype(np.float32), atoms.trait)
     passed = atoms.holds[:, chosen].sum(axis=1) >= needed
     return _told([atoms.conditions[a] for a in chosen], needed, passed, inside)
+
+
+def _band(assigner: Mapping, position: int, frame: pd.DataFrame, inside: np.ndarray) -> dict:
+    """The filter that a band of one number is."""
+    edges, trait = assigner["edges"], assigner["trait"]
+    place = assigner.get("place", list(range(len(edges) + 1)))[position]
+    if place == 0:
+        condition = {"trait": trait, "operator": "below", "values": [edges[0]]}
+    elif place == len(edges):
+        condition = {"trait": trait, "operator": "from", "values": [edges[-1]]}
+    else:
+        condition = {"trait": trait, "operator": "between", "values": edges[place - 1 : place + 1]}
+    return _told([condition], 1, rule_holds([condition], 1, frame).to_numpy(), inside)
 
 
 def _with_sets(atoms: _Atoms, inside: np.ndarray, counted: np.ndarray) -> _Atoms:
