@@ -142,6 +142,16 @@ def shown_text(value: object) -> str:
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
 
 
+def is_among(values: pd.Series, known: pd.Series) -> pd.Series:
+    """Whether each text is one of `known`, in one hash join; null never is."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pa.large_string()
+    found = pc.is_in(pa.array(values, type=text), value_set=pa.array(known.dropna(), type=text), skip_nulls=True)
+    return pd.Series(found.to_numpy(zero_copy_only=False), index=values.index)
+
+
 def rejects_table(batches: list[Batch]) -> pd.DataFrame:
     """One row per rejected record and reason: table, file, record, line, column, code, reason, value."""
     parts = [part for batch in batches for part in batch.rejects]

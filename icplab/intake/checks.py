@@ -6,7 +6,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import CANONICAL, STATUSES, Column
-from icplab.intake.batch import Batch
+from icplab.intake.batch import Batch, is_among
 
 # Two lines of the same month and channel are two invoices, not a contradiction: they are added up.
 ADDITIVE = frozenset({"spend", "traffic"})
@@ -141,8 +141,10 @@ def _drop_duplicates(batch: Batch, keep: bool, numbered: bool) -> None:
     """Identical records count once, unless the source says that they are separate facts."""
     key = [k for k in batch.table.key if batch.frame[k].notna().any()]
     key = key or [c for c in ("activity_id",) if c in batch.frame and batch.frame[c].notna().any()]
-    compared = batch.frame.drop(columns=key) if numbered else batch.frame
-    again = compared[batch.live].duplicated(keep="first")
+    compared = (batch.frame.drop(columns=key) if numbered else batch.frame)[batch.live]
+    if key and not numbered:  # only records that share their key can be identical
+        compared = compared[compared.duplicated(key, keep=False)]
+    again = compared.duplicated(keep="first")
     again = again.reindex(batch.frame.index, fill_value=False)
     if not again.any():
         return
@@ -200,7 +202,7 @@ def _check_size(batch: Batch) -> None:
 
 def _check_further(batch: Batch) -> None:
     """Further columns that are empty, constant, or have very many levels."""
-    further = [c for c in batch.frame if c not in batch.table.by_name]
+    further = [c for c in map(str, batch.frame) if c not in batch.table.by_name]
     levels = {c: batch.frame.loc[batch.live, c].nunique() for c in further}
     for code, names, message in (
         ("ICP-W091", [c for c in further if levels[c] == 0], "columns are empty throughout"),
@@ -218,21 +220,20 @@ def _check_further(batch: Batch) -> None:
         if names:
             batch.say(code, f"{message}: {', '.join(names)}", count=len(names))
     for name in further:
-        text = batch.frame[name].str.contains(r"[^@\s]+@[^@\s]+\.\w", regex=True).fillna(False)
-        batch.note(
-            text.astype(bool),
-            "ICP-W086",
-            "holds e-mail addresses: leave the column out ([sources] ignore)",
-            column=name,
-        )
+        signed = batch.frame[name].str.contains("@", regex=False).fillna(False).astype(bool)
+        if signed.any():
+            signed &= batch.frame[name].str.contains(r"[^@\s]+@[^@\s]+\.\w").fillna(False).astype(bool)
+            hint = "holds e-mail addresses: leave the column out ([sources] ignore)"
+            batch.note(signed, "ICP-W086", hint, column=name)
 
 
 def _check_parents(batch: Batch) -> None:
     """A chain of parents that comes back to itself has no root."""
     frame = batch.frame[batch.live].drop_duplicates("account_id")
     parent = frame.set_index("account_id")["parent_account_id"].dropna()
-    parent = parent[parent.isin(frame["account_id"])]
-    walk = parent
+    if parent.empty:
+        return
+    walk = parent = parent[is_among(parent, frame["account_id"])]
     for _ in range(CORPORATE_ROOT_DEPTH):
         walk = walk.map(parent).dropna()
         if walk.empty:
@@ -258,7 +259,7 @@ def _note_heavy(batch: Batch, frame: pd.DataFrame) -> None:
     won = frame.loc[frame["status"] == "won", ["opportunity_id", "amount"]]
     total = won["amount"].sum()
     if total > 0 and won["amount"].max() > HEAVY_SHARE * total:
-        top = won.loc[won["amount"].idxmax()]
+        top = won.sort_values("amount").iloc[-1]
         share = top["amount"] / total
         message = f"one opportunity ({top['opportunity_id']}) is {share:.0%} of all won amount"
         batch.say("ICP-W074", message, column="amount")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from icplab.core.config import Calendar, Source
-from icplab.core.schema import DTYPES, Column
+from icplab.core.schema import Column
 from icplab.intake.batch import Batch
 
 ISO = "%Y-%m-%d"
+DATE: Literal["datetime64[us]"] = "datetime64[us]"
 # Days that systems write for "no date" (catalogue case 55).
 NO_DATE = ("0000-00-00", "1900-01-01", "9999-12-31")
 EARLIEST_YEAR, LATEST_YEAR = 1900, 2200  # founding dates of customers and end dates of contracts lie between
@@ -53,9 +55,9 @@ def type_dates(batch: Batch, column: Column, text: pd.Series, source: Source, ca
         cells.note(mask, code, message, fix or _advice(declared, batch.table.name))
     timed = days.notna() & (words.str.len() > 10) & words.str.contains(r"\d:\d")
     cells.note(timed, "ICP-R052", f"times cut to calendar days (time zone {calendar.timezone})")
-    days = days.mask(strange).astype(DTYPES["date"])
+    days = days.mask(strange).astype(DATE)
     values = np.append(days.to_numpy(), np.datetime64("NaT"))  # code -1, a null cell, takes the last place
-    return pd.Series(values[codes], index=text.index).astype(DTYPES["date"])
+    return pd.Series(values[codes], index=text.index).astype(DATE)
 
 
 class _Cells:

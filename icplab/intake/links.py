@@ -8,7 +8,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import Column
-from icplab.intake.batch import Batch
+from icplab.intake.batch import Batch, is_among
 from icplab.intake.records import plain_name
 
 # Labels that point to another table without being identifiers: a miss is told, the record stays.
@@ -18,203 +18,34 @@ SOFT_LINKS = (
     ("opportunities", "owner", "owners", "owner"),
 )
 MAX_LEVELS = 300  # columns with more levels are not lists of labels
-WORD_LEAST = 6  # letters; shorter words are one edit apart by nature (Chad, Chile, China)
+_WORD = re.compile(r"[^\W\d_]{6,}")  # shorter words are one edit apart by nature (Chad, Chile, China)
 VOCABULARY_COLUMNS = ("industry", "country")
 # Words that industry and country columns are made of: ISIC/NACE section titles and the industry picklist of common CRMs;
 # countries by their English short names (ISO 3166-1). A level one edit away from one of them is probably a slip.
-INDUSTRIES = frozenset(
-    [
-        "accounting",
-        "advertising",
-        "aerospace",
-        "agriculture",
-        "apparel",
-        "automotive",
-        "aviation",
-        "banking",
-        "biotechnology",
-        "chemicals",
-        "communications",
-        "construction",
-        "consulting",
-        "cosmetics",
-        "defense",
-        "distribution",
-        "education",
-        "electronics",
-        "employment",
-        "energy",
-        "engineering",
-        "entertainment",
-        "environmental",
-        "fashion",
-        "finance",
-        "financial",
-        "fintech",
-        "fitness",
-        "food",
-        "government",
-        "hardware",
-        "healthcare",
-        "hospitality",
-        "hotels",
-        "industrial",
-        "information",
-        "insurance",
-        "internet",
-        "investment",
-        "logistics",
-        "machinery",
-        "manufacturing",
-        "maritime",
-        "marketing",
-        "media",
-        "medical",
-        "metals",
-        "mining",
-        "nonprofit",
-        "pharmaceuticals",
-        "pharmaceutical",
-        "photography",
-        "printing",
-        "professional",
-        "publishing",
-        "recreation",
-        "recruiting",
-        "renewables",
-        "research",
-        "restaurants",
-        "retail",
-        "robotics",
-        "security",
-        "semiconductors",
-        "services",
-        "shipping",
-        "software",
-        "sports",
-        "storage",
-        "technology",
-        "telecommunications",
-        "telecom",
-        "textiles",
-        "tourism",
-        "transport",
-        "transportation",
-        "travel",
-        "utilities",
-        "veterinary",
-        "warehousing",
-        "wholesale",
-        "wireless",
-    ]
-)
-COUNTRIES = frozenset(
-    [
-        "afghanistan",
-        "albania",
-        "algeria",
-        "andorra",
-        "angola",
-        "argentina",
-        "armenia",
-        "australia",
-        "austria",
-        "azerbaijan",
-        "bahamas",
-        "bahrain",
-        "bangladesh",
-        "barbados",
-        "belarus",
-        "belgium",
-        "belize",
-        "bolivia",
-        "botswana",
-        "brazil",
-        "bulgaria",
-        "cambodia",
-        "cameroon",
-        "canada",
-        "colombia",
-        "croatia",
-        "cyprus",
-        "czechia",
-        "denmark",
-        "ecuador",
-        "estonia",
-        "ethiopia",
-        "finland",
-        "france",
-        "georgia",
-        "germany",
-        "greece",
-        "guatemala",
-        "honduras",
-        "hungary",
-        "iceland",
-        "india",
-        "indonesia",
-        "ireland",
-        "israel",
-        "italy",
-        "jamaica",
-        "jordan",
-        "kazakhstan",
-        "kosovo",
-        "kuwait",
-        "latvia",
-        "lebanon",
-        "liechtenstein",
-        "lithuania",
-        "luxembourg",
-        "malaysia",
-        "malta",
-        "mauritius",
-        "mexico",
-        "moldova",
-        "monaco",
-        "mongolia",
-        "montenegro",
-        "morocco",
-        "mozambique",
-        "myanmar",
-        "namibia",
-        "netherlands",
-        "nicaragua",
-        "nigeria",
-        "norway",
-        "pakistan",
-        "panama",
-        "paraguay",
-        "philippines",
-        "poland",
-        "portugal",
-        "romania",
-        "russia",
-        "rwanda",
-        "senegal",
-        "serbia",
-        "singapore",
-        "slovakia",
-        "slovenia",
-        "somalia",
-        "spain",
-        "sweden",
-        "switzerland",
-        "taiwan",
-        "tanzania",
-        "thailand",
-        "tunisia",
-        "turkey",
-        "uganda",
-        "ukraine",
-        "uruguay",
-        "uzbekistan",
-        "venezuela",
-        "vietnam",
-        "zambia",
-        "zimbabwe",
-    ]
-)
+_INDUSTRY_WORDS = """
+accounting advertising aerospace agriculture apparel automotive aviation banking biotechnology chemicals
+communications construction consulting cosmetics defense distribution education electronics employment
+energy engineering entertainment environmental fashion finance financial fintech fitness food government
+hardware healthcare hospitality hotels industrial information insurance internet investment logistics
+machinery manufacturing maritime marketing media medical metals mining nonprofit pharmaceuticals
+pharmaceutical photography printing professional publishing recreation recruiting renewables research
+restaurants retail robotics security semiconductors services shipping software sports storage technology
+telecommunications telecom textiles tourism transport transportation travel utilities veterinary
+warehousing wholesale wireless
+"""
+INDUSTRIES = frozenset(_INDUSTRY_WORDS.split())
+_COUNTRY_WORDS = """
+afghanistan albania algeria andorra angola argentina armenia australia austria azerbaijan bahamas bahrain
+bangladesh barbados belarus belgium belize bolivia botswana brazil bulgaria cambodia cameroon canada
+colombia croatia cyprus czechia denmark ecuador estonia ethiopia finland france georgia germany greece
+guatemala honduras hungary iceland india indonesia ireland israel italy jamaica jordan kazakhstan kosovo
+kuwait latvia lebanon liechtenstein lithuania luxembourg malaysia malta mauritius mexico moldova monaco
+mongolia montenegro morocco mozambique myanmar namibia netherlands nicaragua nigeria norway pakistan
+panama paraguay philippines poland portugal romania russia rwanda senegal serbia singapore slovakia
+slovenia somalia spain sweden switzerland taiwan tanzania thailand tunisia turkey uganda ukraine uruguay
+uzbekistan venezuela vietnam zambia zimbabwe
+"""
+COUNTRIES = frozenset(_COUNTRY_WORDS.split())
 
 
 def check_links(batches: dict[str, Batch], settings: Settings) -> None:
@@ -236,7 +67,7 @@ def check_labels(batches: dict[str, Batch]) -> None:
         if table in batches and target in batches:
             _check_soft_link(batches[table], column, batches[target], name)
     for batch in batches.values():
-        for column in batch.frame:
+        for column in map(str, batch.frame):
             declared = batch.table.by_name.get(column)
             if declared is None or (declared.kind == "category" and not declared.allowed):
                 _check_spellings(batch, column)
@@ -248,8 +79,8 @@ def check_labels(batches: dict[str, Batch]) -> None:
 def _check_link(batch: Batch, column: Column, target: Batch, name: str, tolerated: float) -> None:
     value = batch.frame[column.name]
     kept = target.frame.loc[~target.aside, name]
-    missing = value.notna() & ~value.isin(kept) & batch.live
-    orphan = missing & ~value.isin(target.frame[name])
+    missing = value.notna() & ~is_among(value, kept) & batch.live
+    orphan = missing & ~is_among(value, target.frame[name])
     table = target.table.name
     if column.required:
         widow = missing & ~orphan
@@ -316,7 +147,7 @@ def _check_spellings(batch: Batch, column: str) -> None:
 def _check_vocabulary(batch: Batch, column: str, vocabulary: frozenset[str]) -> None:
     """Levels with a word that is one slip away from a known word and is not one itself."""
     for level, count in _counts(batch.frame.loc[batch.live, column])[:MAX_LEVELS]:
-        for word in re.findall(r"[^\W\d_]{%d,}" % WORD_LEAST, level.lower()):
+        for word in _WORD.findall(level.lower()):
             near = sorted(_one_edit(word) & vocabulary) if word not in vocabulary else []
             if near and not _inflected(word, near[0]):
                 fix = f'if it is a slip: [values.{batch.table.name}.{column}] "{level}" = "…"'

@@ -54,7 +54,7 @@ def build_batch(
         np.concatenate([s.record for _, s in sheets]),
         np.concatenate([s.line for _, s in sheets]),
     )
-    batch.text = {c: frame[c] for c in frame}
+    batch.text = {c: frame[c] for c in map(str, frame)}
     _note_ragged(batch, np.concatenate([s.excess for _, s in sheets]))
     _derive_status(batch)
     _map_values(batch, settings.values.get(table.name, {}))
@@ -77,7 +77,7 @@ def _mapped(
     table: Table, file: str, sheet: Sheet, source: Source, mapping: Mapping[str, str], problems: list[Problem]
 ) -> pd.DataFrame | None:
     """One sheet under canonical names, or None when a column that must be there is not."""
-    export = {plain_name(c): c for c in reversed(sheet.frame.columns)}
+    export = {plain_name(c): c for c in map(str, reversed(sheet.frame.columns))}
     chosen: dict[str, str] = {}
     respelled: list[str] = []
     missing = _explicit(table, file, sheet, mapping, export, chosen, respelled, problems)
@@ -167,10 +167,7 @@ def _further(
     """Export columns kept under their own name; those left out are said."""
     rest = [c for c in sheet.frame.columns if c not in taken]
     ignored = set(rest) if "*" in source.ignore else {c for c in rest if c in source.ignore}
-    if table.open_ended:
-        clashing = {c for c in rest if c in names or plain_name(c) in _LINKS}
-    else:
-        clashing = set(rest)
+    clashing = {c for c in rest if not table.open_ended or c in names or plain_name(c) in _LINKS}
     left = [c for c in rest if c in clashing - ignored]
     if left:
         message = f"columns not used: {', '.join(left[:12])}{', …' if len(left) > 12 else ''}"

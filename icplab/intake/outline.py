@@ -44,7 +44,7 @@ def outline(records: Records, file: str, expected: set[str], notes: list[Problem
     kind = np.where(filled == 0, "blank", "data").astype(object)
     kind[:header] = np.where(filled[:header] > 0, "preamble", "blank")
     kind[header] = "header"
-    names = [cells.iat[header, i] for i in range(int(widths[header]))]
+    names = [str(cells.iat[header, i]) for i in range(int(widths[header]))]
     kind[_repeats(cells, names, kind)] = "repeated_header"
     kind[_footer(cells, widths, filled, kind, file, len(names), notes)] = "footer"
     data = kind == "data"
@@ -100,7 +100,7 @@ def _footer(
     single = (filled == 1) & (cells[0].str.strip() != "").to_numpy()
     tail = np.arange(max(0, len(kind) - LONGEST_FOOTER), len(kind))
     alone = {int(i) for i in tail if kind[i] == "data" and single[i]}
-    said = {i for i in alone if FOOTER.search(cells.iat[i, 0].strip())}
+    said = {i for i in alone if FOOTER.search(_first(cells, i))}
     end = [int(i) for i in tail[::-1]]
     for i in end:
         if kind[i] == "blank" or i in said:
@@ -118,16 +118,21 @@ def _is_report_name(i: int, said: set[int], kind: np.ndarray) -> bool:
     return i + 1 in said and i > 0 and (kind[i - 1] == "blank" or i - 1 in said)
 
 
+def _first(cells: pd.DataFrame, i: int) -> str:
+    """The first cell of a record, trimmed."""
+    return str(cells.iat[i, 0]).strip()
+
+
 def _refuse_tail(
     i: int, cells: pd.DataFrame, widths: np.ndarray, kind: np.ndarray, alone: set[int], width: int, file: str
 ) -> None:
     """Stop at a last record that looks like a footer and is not a known one: guessing would drop or invent a record."""
     lone = i in alone and widths[i] < width and i > 0 and kind[i - 1] == "blank"
-    totals = kind[i] == "data" and bool(TOTALS.match(cells.iat[i, 0].strip()))
+    totals = kind[i] == "data" and bool(TOTALS.match(_first(cells, i)))
     if lone or totals:
         message = "ends with a line that is not a record and not a known footer"
         fix = "delete the lines after the last record, or export without totals"
-        raise BadInput(Problem("ICP-E022", message, fix, file, value=cells.iat[i, 0][:60]))
+        raise BadInput(Problem("ICP-E022", message, fix, file, value=_first(cells, i)[:60]))
 
 
 def _headed(
@@ -182,7 +187,7 @@ def _note_counts(counts: dict[str, int], records: Records, kind: np.ndarray, fil
         ("repeated_header", "ICP-R023", "the header stood there again; left out"),
         ("blank", "ICP-R034", "blank records left out"),
     ):
-        if outcome == "preamble" and records.cells.iat[0, 0].startswith("sep=") and counts[outcome] == 1:
+        if outcome == "preamble" and _first(records.cells, 0).startswith("sep=") and counts[outcome] == 1:
             continue  # said already as ICP-R020
         if counts[outcome]:
             line = int(records.lines[np.argmax(kind == outcome)]) or None

@@ -271,7 +271,7 @@ def _ordered(batch: Batch) -> pd.DataFrame:
     """Used rows, canonical columns first, in an order that does not depend on the export's."""
     frame = batch.frame[batch.live]
     key = list(batch.table.key)
-    return frame.sort_values([*key, *(c for c in frame if c not in key)], kind="stable", ignore_index=True)
+    return frame.sort_values([*key, *(str(c) for c in frame if c not in key)], kind="stable", ignore_index=True)
 
 
 def _inputs(reading: _Reading, tables: dict[str, pd.DataFrame], folder: Path) -> dict:
@@ -305,7 +305,7 @@ def _note(problem: Problem) -> dict:
 def _first_and_last(frame: pd.DataFrame) -> dict[str, list[str]]:
     """First and last day of every date column that holds any."""
     dates = frame.select_dtypes("datetime").dropna(axis=1, how="all")
-    return {c: [f"{dates[c].min():%Y-%m-%d}", f"{dates[c].max():%Y-%m-%d}"] for c in dates}
+    return {str(c): [f"{dates[c].min():%Y-%m-%d}", f"{dates[c].max():%Y-%m-%d}"] for c in dates}
 
 
 def _write_rejects(rejects: pd.DataFrame, path: Path) -> None:

@@ -68,8 +68,7 @@ def _clean_text(batch: Batch, name: str, source: Source) -> pd.Series:
     """Trimmed text in one Unicode form without invisible characters; changed cells are counted."""
     given = batch.frame[name]
     text = given.str.strip()
-    plain = text.unique()
-    changed = {u: _one_form(u) for u in plain if not u.isascii()}
+    changed = {u: _one_form(u) for u in text[~text.str.isascii()].unique()}
     changed = {u: c for u, c in changed.items() if u != c}
     if changed:
         text = text.map(changed).where(text.isin(list(changed)), text).astype("str")
@@ -180,7 +179,7 @@ def _repaired(batch: Batch, column: Column, text: pd.Series, source: Source) -> 
     bands = _matches(text, _RANGE) if name == "employees" else pd.Series(False, index=text.index)
     if bands.any():
         ends = text.where(bands).str.extract(r"(\d+)\s?[-–]\s?(\d+)").astype("float64")
-        middle = np.sqrt(ends[0].clip(lower=1) * ends[1]).round()
+        middle = (ends[0].clip(lower=1) * ends[1]).pow(0.5).round()
         bare = bare.mask(bands, middle.map("{:.0f}".format))
         batch.note(bands, "ICP-R071", "a range of employees taken as its geometric middle", column=name)
         good |= bands
