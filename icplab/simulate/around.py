@@ -47,7 +47,7 @@ def evidence(world: World, tables: dict[str, pd.DataFrame]) -> list[Evidence]:
         rows = tables[table]
         rows = rows[rows[column].notna() & rows["account_id"].notna()]
         account = rows["account_id"].str[1:].astype("int64").to_numpy() - 1
-        found.append(Evidence(account, pd.Index(levels).get_indexer(rows[column]), by_class))
+        found.append(Evidence(account, pd.Index(levels).get_indexer(pd.Index(rows[column])), by_class))
     return found
 
 
@@ -190,7 +190,7 @@ def targets_table(world: World) -> pd.DataFrame:
         plan = PLAN_SHARE * np.where(ahead < 0, later, values[ahead])
         columns[metric] = np.round(plan, digits)
     frame = pd.DataFrame(columns).assign(period=periods).melt("period", var_name="metric", value_name="target")
-    return typed("targets", {c: frame[c] for c in frame}, len(frame))
+    return typed("targets", frame, len(frame))
 
 
 def market_table(world: World) -> pd.DataFrame:
@@ -257,7 +257,7 @@ def field_history_table(world: World) -> pd.DataFrame:
     frame = pd.concat([owner, need, amount], ignore_index=True)
     frame["changed_at"] = world.clock.dates(frame["changed_at"].to_numpy())
     frame = frame.sort_values(["changed_at", "object", "record_id", "field"], ignore_index=True, kind="stable")
-    return typed("field_history", {c: frame[c] for c in frame}, len(frame))
+    return typed("field_history", frame, len(frame))
 
 
 def _converted(world: World) -> pd.DataFrame:

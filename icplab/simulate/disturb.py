@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.simulate.exports import STAGES
-from icplab.simulate.names import choose
+from icplab.simulate.names import choose, number_ids
 from icplab.simulate.world import World, typed
 
 LEAK_LEVELS = ("a", "b", "c")
@@ -29,7 +29,16 @@ def apply(world: World, tables: Tables) -> Tables:
     if world.recipe.clean_up:
         _close_in_bulk(world, tables)
         _move_stage(world, tables)
+    if world.recipe.duplicates:
+        _duplicate(world, tables)
     return tables
+
+
+def duplicates_of(world: World) -> tuple[pd.Series, np.ndarray]:
+    """Identifier of each duplicate account, and the number of the account it repeats."""
+    n = len(world.accounts)
+    originals = np.sort(world.streams("duplicates").permutation(n)[: round(world.recipe.duplicates * n)])
+    return number_ids("A", n + 1 + np.arange(len(originals))), originals
 
 
 def leak_names(world: World) -> dict[str, str]:
@@ -88,8 +97,8 @@ def _in_order(world: World, accounts: pd.DataFrame) -> pd.DataFrame:
     """Neutral columns in the order of their names, so that a late column does not stand last."""
     if world.recipe.names != "neutral":
         return accounts
-    declared = [c for c in accounts if c not in _further(world)]
-    return accounts[declared + sorted(set(accounts) - set(declared))]
+    further = _further(world)
+    return accounts[[c for c in accounts if c not in further] + sorted(further.intersection(accounts.columns))]
 
 
 def _further(world: World) -> set[str]:
@@ -163,3 +172,23 @@ def _move_stage(world: World, tables: Tables) -> None:
     entered = history["entered_at"].mask(qualified, history["opportunity_id"].map(proposal))
     moved = history.assign(entered_at=entered)
     tables["stage_history"] = moved[moved["entered_at"].notna()].reset_index(drop=True)
+
+
+def _duplicate(world: World, tables: Tables) -> None:
+    """Some accounts stand twice: another spelling, half of them without a domain, opportunities split at random."""
+    rng, (ids, originals) = world.streams("duplicates' spelling"), duplicates_of(world)
+    accounts, opportunities = tables["accounts"], tables["opportunities"].copy()
+    twin = accounts.iloc[originals].reset_index(drop=True)
+    kind = pd.Series(rng.integers(0, 4, len(twin)))
+    spelling = (twin["name"] + " Inc").where(kind == 0, twin["name"] + " GmbH")
+    spelling = spelling.mask(kind == 2, twin["name"].str.slice_replace(3, 4, "")).mask(
+        kind == 3, twin["name"].str.upper()
+    )
+    bare = pd.Series(rng.random(len(twin)) < 0.5)
+    twin = twin.assign(account_id=ids, name=spelling, domain=twin["domain"].mask(bare))
+    place = np.full(len(accounts), -1)
+    place[originals] = np.arange(len(originals))
+    place = place[world.deals.account]
+    moves = pd.Series((place >= 0) & (rng.random(len(place)) < 0.5))
+    opportunities["account_id"] = opportunities["account_id"].mask(moves, choose(ids, place))
+    tables["accounts"], tables["opportunities"] = pd.concat([accounts, twin], ignore_index=True), opportunities

@@ -87,6 +87,11 @@ class Accounts:
     churn: np.ndarray
     """Monthly churn probability of the account."""
     opportunities: np.ndarray
+    parent: np.ndarray
+    """Index of the parent account; -1 without one."""
+    family_odds: np.ndarray
+    """Log odds shared within the account's family; 0 outside of families."""
+    in_family: np.ndarray
     missing: dict[str, np.ndarray]
 
     def __len__(self) -> int:
@@ -164,6 +169,7 @@ def draw_accounts(
         contacts=1 + streams("contacts").poisson(classes.contacts[cls]),
         churn=churn_rng.beta(classes.churn_a[cls], classes.churn_b[cls]),
         opportunities=opportunities,
+        **_draw_families(recipe, streams("families")),
         missing=_draw_missing(recipe, len(columns), log_revenue, streams("missing")),
     )
 
@@ -229,7 +235,7 @@ def log_odds(
 ) -> np.ndarray:
     """Log odds of winning from class and planted columns alone, per row of `account`; without the intercept."""
     cls = accounts.cls[account]
-    total = np.where(late, classes.late_win[cls], classes.win[cls])
+    total = np.where(late, classes.late_win[cls], classes.win[cls]) + accounts.family_odds[account]
     for j, column in enumerate(columns):
         early, after = np.asarray(column.effects), np.asarray(column.late_effects or column.effects)
         codes = accounts.codes[account, j]
@@ -343,6 +349,18 @@ def _draw_owners(recipe: Recipe, industry: np.ndarray, rng: np.random.Generator)
     if not recipe.star_rep:
         return rng.integers(0, sellers(recipe), len(industry))
     return np.where(industry == STAR_INDUSTRY, 0, rng.integers(1, sellers(recipe), len(industry)))
+
+
+def _draw_families(recipe: Recipe, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    n, children = recipe.accounts, round(recipe.family_share * recipe.accounts)
+    order, parent = rng.permutation(n), np.full(n, -1)
+    parents, members = order[: recipe.families], order[recipe.families : recipe.families + children]
+    if recipe.families:
+        parent[members] = parents[rng.integers(0, recipe.families, len(members))]
+    in_family = np.isin(np.arange(n), order[: recipe.families + len(members)]) & bool(recipe.families)
+    shared = recipe.family_sd * rng.standard_normal(n)
+    root = np.where(parent >= 0, parent, np.arange(n))
+    return {"parent": parent, "family_odds": np.where(in_family, shared[root], 0.0), "in_family": in_family}
 
 
 def _draw_missing(

@@ -34,13 +34,14 @@ def accounts_table(world: World) -> pd.DataFrame:
     region = np.where(a.missing["region"], -1, a.region)
     columns: dict[str, object] = {
         "account_id": world.account_id,
-        **{c: who[c] for c in who},
+        **{str(c): who[c] for c in who},
         "industry": choose(naming.industries, np.where(a.missing["industry"], -1, a.industry)),
         "employees": pd.Series(a.employees).mask(pd.Series(a.missing["employees"])),
         "annual_revenue": pd.Series(a.revenue).mask(pd.Series(a.missing["revenue"])),
         "country": choose(COUNTRIES, region),
         "region": choose(REGIONS, region),
         "founded_year": pd.Series(a.founded.astype(float)).mask(pd.Series(a.missing["founded"])),
+        "parent_account_id": choose(world.account_id, a.parent),
         "created_at": world.clock.dates(world.account_created),
         "account_type": _account_types(world),
         "owner": world.seller_of(np.arange(n)),

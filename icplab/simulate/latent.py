@@ -131,7 +131,8 @@ def _own_levels(k: int, levels: int, each: int, own: float, separation: float) -
 
 def _own_tools(recipe: Recipe, k: int, rng: np.random.Generator) -> np.ndarray:
     if recipe.tool_range:
-        other = np.exp(rng.uniform(*np.log(recipe.tool_range), recipe.tools))
+        low, high = np.log(recipe.tool_range)
+        other = np.exp(rng.uniform(low, high, recipe.tools))
     else:
         other = np.full(recipe.tools, recipe.other_tool)
     shares = np.tile(other, (k, 1))

@@ -139,8 +139,12 @@ def _accounts(world: World, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     truth.insert(0, "account_id", world.account_id)
     truth["next_opportunity_at"] = world.clock.dates(world.next_opening)
     truth["next_opportunity_urgency"] = world.next_urgency
-    truth["segment"] = truth["segment"].astype("str")
-    return truth
+    truth["duplicate_of"] = pd.Series([None] * len(truth), dtype="str")
+    ids, originals = disturb.duplicates_of(world)
+    twin = truth.iloc[originals].assign(account_id=ids.array, duplicate_of=world.account_id.iloc[originals].array)
+    truth = pd.concat([truth, twin], ignore_index=True) if len(ids) else truth
+    texts = [c for c in truth if truth[c].dtype == object]
+    return truth.astype(dict.fromkeys([*texts, "segment"], "str"))
 
 
 def _traits(world: World) -> pd.DataFrame:
@@ -157,7 +161,7 @@ def _traits(world: World) -> pd.DataFrame:
 
 
 def _planted_rows(world: World) -> list[tuple]:
-    """Planted columns: the effect of a level against the mean effect of the other levels, everything else equal."""
+    """Planted columns: the effect of a level against the effect that most accounts have, everything else equal."""
     late = world.clock.drift <= world.clock.last
     flags, categories = (
         iter(world.naming.flags),
@@ -166,16 +170,18 @@ def _planted_rows(world: World) -> list[tuple]:
     rows = []
     for j, column in enumerate(world.columns):
         effects = np.asarray((column.late_effects if late else ()) or column.effects)
-        name, levels = (next(flags), ("no", "yes")) if column.kind == "flag" else next(categories)
-        shares = np.bincount(world.accounts.codes[:, j], minlength=len(levels)) / len(world.accounts)
-        for i, level in enumerate(levels):
-            if column.kind == "flag" and level == "no":
-                continue
-            rest = np.delete(shares, i)
-            others = np.delete(effects, i) @ rest / rest.sum() if rest.sum() else 0.0
-            rows.append((name, level, column.role, shares[i], float(effects[i] - others), np.nan))
-    for name in world.naming.numbers:
-        rows.append((name, "trend", "idle", np.nan, 0.0, 0.0))
+        shares = np.bincount(world.accounts.codes[:, j], minlength=len(effects)) / len(world.accounts)
+        if column.kind == "flag":
+            rows.append((next(flags), "yes", column.role, shares[1], float(effects[1] - effects[0]), np.nan))
+            continue
+        name, levels = next(categories)
+        usual = max(effects, key=lambda effect: shares[effects == effect].sum())
+        rows += [
+            (name, level, column.role, share, float(effect - usual), np.nan)
+            for level, share, effect in zip(levels, shares, effects, strict=True)
+        ]
+    plain = ((*world.naming.numbers, "founded_year"), "idle"), (("employees", "annual_revenue"), "marker")
+    rows += [(name, "trend", role, np.nan, 0.0, np.nan) for columns, role in plain for name in columns]
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -245,9 +246,10 @@ def organisations(n: int, rng: np.random.Generator) -> pd.DataFrame:
     )
 
 
-def choose(levels: list[str] | tuple[str, ...], codes: np.ndarray) -> pd.Series:
+def choose(levels: Sequence[str] | pd.Series, codes: np.ndarray) -> pd.Series:
     """Level of each code as text; code -1 is missing."""
-    return pd.Series(pd.array(list(levels), dtype="str").take(np.asarray(codes), allow_fill=True))
+    text = levels.array if isinstance(levels, pd.Series) else pd.array(list(levels), dtype="str")
+    return pd.Series(text.take(np.asarray(codes), allow_fill=True))
 
 
 def number_ids(prefix: str, numbers: np.ndarray, width: int = 6) -> pd.Series:

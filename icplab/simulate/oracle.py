@@ -6,6 +6,7 @@ The oracle knows the generator's parameters, never its draws: what is hidden is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from icplab.simulate.draw import (
     log_odds,
     mean_sigmoid,
 )
-from icplab.simulate.latent import MARGINS, T4_SCALE, Classes
+from icplab.simulate.latent import INDUSTRIES, MARGINS, T4_SCALE, Classes
 from icplab.simulate.recipe import Planted, Recipe
 
 DISCOUNT = 0.10  # the default of [economics] discount_rate
@@ -62,11 +63,11 @@ def account_truth(
         np.add.at(visible, fact.account, np.log(fact.shares).T[fact.level])
     posterior = _normalise(visible)
 
-    known, spread = _visible_columns(columns, accounts, everyone, late)
+    known, spread = _visible_columns(recipe, columns, accounts, everyone, late)
     win = classes.late_win if late.all() else classes.win
     center = deals.intercept + known[:, None] + win
     noise = np.sqrt(recipe.rep_sd**2 + recipe.quarter_sd**2 + spread**2)[:, None]
-    table: dict[str, object] = {
+    table: dict[str, Any] = {
         "segment": np.asarray(classes.names)[accounts.cls],
         "factor": classes.factor[accounts.cls],
         "is_customer": is_customer,
@@ -118,7 +119,7 @@ def deal_evidence(
     and the values that are missing in common are integrated out one opportunity at a time.
     """
     late = deals.created >= clock.drift
-    known, spread = _visible_columns(columns, accounts, deals.account, late)
+    known, spread = _visible_columns(recipe, columns, accounts, deals.account, late)
     known = known + deals.intercept + recipe.expansion_win * deals.expansion
     known = known + np.asarray(recipe.source_win)[accounts.source[deals.account]]
     known = known + recipe.star_rep * (accounts.owner[deals.account] == 0)
@@ -165,8 +166,6 @@ def won_by_horizon(recipe: Recipe, classes: Classes) -> np.ndarray:
 
 def average_win(recipe: Recipe, center: np.ndarray, spread: np.ndarray | float) -> np.ndarray:
     """Win probability with an average seller, the market's mix of channels and a future quarter."""
-    from icplab.simulate.latent import INDUSTRIES
-
     sellers = ((1 / INDUSTRIES, recipe.star_rep), (1 - 1 / INDUSTRIES, 0.0)) if recipe.star_rep else ((1.0, 0.0),)
     total = np.zeros(np.broadcast_shapes(np.shape(center), np.shape(spread)))
     effects = pd.Series(recipe.source_shares, dtype=float).groupby(list(recipe.source_win)).sum()
@@ -226,10 +225,10 @@ def segment_truth(
 
 
 def _visible_columns(
-    columns: tuple[Planted, ...], accounts: Accounts, account: np.ndarray, late: np.ndarray
+    recipe: Recipe, columns: tuple[Planted, ...], accounts: Accounts, account: np.ndarray, late: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Known part of the planted log odds, and the standard deviation of what missing values leave open."""
-    known, variance = np.zeros(len(account)), np.zeros(len(account))
+    """Known part of the planted log odds, and the standard deviation of what families and missing values leave open."""
+    known, variance = np.zeros(len(account)), recipe.family_sd**2 * accounts.in_family[account]
     for j, column in enumerate(columns):
         if not any((*column.effects, *column.late_effects)):
             continue

@@ -12,8 +12,10 @@ from icplab.core.errors import BadInput, nearest
 # Channels of the simulated business, share of opportunities, and cost of one opportunity in the reporting currency.
 CHANNELS = ("outbound", "referral", "paid search", "events", "partner", "website")
 CHANNEL_SHARES = (0.30, 0.15, 0.15, 0.10, 0.10, 0.20)
-CHANNEL_COSTS = (1500.0, 300.0, 1100.0, 1900.0, 700.0, 450.0)
+CHANNEL_COSTS = (3800.0, 900.0, 2800.0, 4600.0, 1800.0, 1200.0)
 REFERRAL = CHANNELS.index("referral")
+# Shared log odds that give outcomes within a family an intraclass correlation of .3 on the logistic scale.
+FAMILY_SD = float(np.sqrt(0.3 / 0.7 * np.pi**2 / 3))
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Recipe:
     """Tools that each segment prefers."""
     own_tool: float = 0.38
     other_tool: float = 0.08
-    tool_range: tuple[float, float] = ()  # type: ignore[assignment]
-    """Log-uniform range of the prevalence of other tools; empty: `other_tool`."""
+    tool_range: tuple[float, float] | None = None
+    """Log-uniform range of the prevalence of other tools; None: `other_tool`."""
     vendors: bool = False
     """True: tools come in bundles that depend on who enriched the record, and on nothing else."""
     worked: float = 1.0
@@ -117,6 +119,14 @@ class Recipe:
     horizon_days: int = 365
     cost_to_serve: float = 600.0
     cost_of_touch: float = 60.0
+    families: int = 0
+    """Number of parent accounts."""
+    family_share: float = 0.0
+    """Share of accounts that are children of one of the parents."""
+    family_sd: float = 0.0
+    """Standard deviation of the log odds that a family shares."""
+    duplicates: float = 0.0
+    """Share of accounts that stand in the CRM twice, under two spellings, with their opportunities split."""
     leaks: tuple[str, ...] = ()
     """written_at_win, filled_after_win, touched_after_close."""
     leak_history: bool = False
@@ -250,6 +260,11 @@ SCENARIOS: dict[str, Scenario] = {
             "vendor-artefact",
             "tool bundles follow the data vendor, not the market",
             lambda r: replace(r, tools=300, vendors=True),
+        ),
+        Scenario(
+            "duplicates",
+            "accounts stand twice in the CRM, and families share outcomes",
+            lambda r: replace(r, duplicates=0.15, families=60, family_share=0.20, family_sd=FAMILY_SD),
         ),
     )
 }

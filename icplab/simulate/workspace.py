@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -165,7 +165,7 @@ def write_workspace(market: Market, folder: str | Path, layout: str = "canonical
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     """Whole numbers without a decimal point, flags as yes and no, dates without a time."""
-    text = {}
+    text: dict[Any, Any] = {}
     for name in table:
         values = table[name]
         if values.dtype == "boolean":

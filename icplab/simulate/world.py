@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,10 +91,10 @@ def draw_world(recipe: Recipe, seed: int) -> World:
     )
 
 
-def typed(table: str, columns: dict[str, Any], n: int) -> pd.DataFrame:
+def typed(table: str, columns: Mapping[Any, Any] | pd.DataFrame, n: int) -> pd.DataFrame:
     """A canonical table with every declared column in its declared type; what is not given is empty."""
     declared = CANONICAL[table]
-    frame = {}
+    frame: dict[Any, Any] = {}
     for column in declared.columns:
         values = columns.get(column.name)
         if values is None:
@@ -101,7 +102,9 @@ def typed(table: str, columns: dict[str, Any], n: int) -> pd.DataFrame:
         elif isinstance(values, str):
             values = pd.Series(pd.array([values], dtype="str").take(np.zeros(n, dtype=int)))
         frame[column.name] = pd.Series(values).reset_index(drop=True).astype(DTYPES[column.kind])  # type: ignore[call-overload]
-    further = {k: pd.Series(v).reset_index(drop=True) for k, v in columns.items() if k not in declared.by_name}
+    further: dict[Any, Any] = {
+        k: pd.Series(v).reset_index(drop=True) for k, v in columns.items() if k not in declared.by_name
+    }
     return pd.DataFrame({**frame, **further})
 
 
