@@ -7,6 +7,7 @@ A rate is a fraction in every table and becomes per cent only here. Signs, space
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable
 
@@ -31,6 +32,8 @@ UNIT_FORMATS = {
     "number": "number",
     "": "number",
 }
+# A terminal's escape sequence: colours, cursor, titles, links.
+ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
 LONGEST = 200  # characters of a single value from the data that a page shows
 
 
@@ -40,7 +43,8 @@ def plain(text: object, longest: int = LONGEST) -> str:
     Markup is left as it is (it is the page's business to escape it); a terminal escape, a right-to-left
     override or a character that XML forbids would survive escaping and is dropped here.
     """
-    kept = "".join(" " if c.isspace() else c for c in str(text) if c.isspace() or not _is_hidden(c))
+    visible = ANSI.sub("", str(text))
+    kept = "".join(" " if c.isspace() else c for c in visible if c.isspace() or not _is_hidden(c))
     line = " ".join(kept.split())
     return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
 

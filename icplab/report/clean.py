@@ -17,7 +17,66 @@ from markupsafe import Markup, escape
 from icplab.core import formats as fmt
 
 ELEMENTS = frozenset(
-    ["a", "abbr", "b", "bdi", "blockquote", "br", "caption", "code", "col", "colgroup", "dd", "del", "details", "dfn", "div", "dl", "dt", "em", "figcaption", "figure", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "ins", "kbd", "li", "mark", "ol", "p", "pre", "q", "s", "samp", "section", "small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "time", "tr", "tt", "u", "ul", "var"]
+    [
+        "a",
+        "abbr",
+        "b",
+        "bdi",
+        "blockquote",
+        "br",
+        "caption",
+        "code",
+        "col",
+        "colgroup",
+        "dd",
+        "del",
+        "details",
+        "dfn",
+        "div",
+        "dl",
+        "dt",
+        "em",
+        "figcaption",
+        "figure",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "i",
+        "img",
+        "ins",
+        "kbd",
+        "li",
+        "mark",
+        "ol",
+        "p",
+        "pre",
+        "q",
+        "s",
+        "samp",
+        "section",
+        "small",
+        "span",
+        "strong",
+        "sub",
+        "summary",
+        "sup",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "time",
+        "tr",
+        "tt",
+        "u",
+        "ul",
+        "var",
+    ]
 )
 ATTRIBUTES: dict[str, set[str]] = {
     "*": {"class", "title", "lang", "dir"},
@@ -34,7 +93,6 @@ ATTRIBUTES: dict[str, set[str]] = {
 IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*\Z")
 LINK = re.compile(r"(https?://|mailto:|#)|(?![a-z][a-z0-9+.-]*:|[/\\]{2})", re.IGNORECASE)
 ALLOWED_ROLES = {"group"}
-_ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
 _HEADING = re.compile(r"<h([1-6])([^>]*)>(.*?)</h\1>", re.DOTALL)
 _TAG = re.compile(r"<[^>]+>")
 
@@ -51,7 +109,7 @@ def clean_markdown(text: object) -> Markup:
 
 def plain_block(text: object) -> Markup:
     """Terminal text for a `<pre>`: escapes and overrides dropped, lines kept."""
-    lines = _ANSI.sub("", str(text)).replace("\r\n", "\n").split("\n")
+    lines = fmt.ANSI.sub("", str(text)).replace("\r\n", "\n").split("\n")
     return escape("\n".join(_without_hidden(line) for line in lines))
 
 
@@ -125,7 +183,7 @@ def _markdown() -> Any:
 
 def _without_hidden(text: str) -> str:
     """Text without control characters (but tab and newline) and without bidirectional overrides."""
-    text = _ANSI.sub("", text)
+    text = fmt.ANSI.sub("", text)
     return "".join(
         c for c in text if c in "\t\n" or c in "\u200c\u200d" or unicodedata.category(c) not in ("Cc", "Cf", "Cs")
     )

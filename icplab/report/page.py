@@ -152,17 +152,20 @@ def _sections(cells: Any) -> list[dict[str, Any]]:
 
 
 def _add_code(shown: list[dict[str, Any]], cell: Any) -> None:
-    """Add a code cell; a run of cells that show nothing is folded into one."""
+    """Add what a code cell shows, and behind it its code; code that shows nothing joins the code before it."""
     outputs = [o for o in cell.outputs if _is_shown(o)]
-    section = {
-        "cell_type": "code", "source": cell.source.rstrip(), "outputs": outputs, "metadata": {}, "execution_count": None,
-    }  # fmt: skip
+    if outputs:
+        shown.append(_code_section("", outputs))
+    source = cell.source.strip()
     before = shown[-1] if shown else None
-    if before and before["cell_type"] == "code" and not before["outputs"]:
-        section["source"] = f"{before['source']}\n\n{section['source']}"
-        shown[-1] = section
+    if before and before["cell_type"] == "code" and before["source"]:
+        before["source"] += f"\n\n{source}"
     else:
-        shown.append(section)
+        shown.append(_code_section(source, []))
+
+
+def _code_section(source: str, outputs: list[Any]) -> dict[str, Any]:
+    return {"cell_type": "code", "source": source, "outputs": outputs, "metadata": {}, "execution_count": None}
 
 
 def _is_shown(output: Any) -> bool:
@@ -182,7 +185,7 @@ def _without_title(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 section["source"] = Markup(pattern.sub("", section["source"], count=1))
                 section["headings"] = section["headings"][1:]
             break
-    return [s for s in shown if s["source"].strip()]
+    return [s for s in shown if s["source"].strip() or s.get("outputs")]
 
 
 def _first_heading(cells: Any) -> str:

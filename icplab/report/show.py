@@ -19,7 +19,7 @@ LAST_ROW = 400  # rows of a table that a page holds at all
 SEVERITY_MARKS = {"act": ("▲", "Act"), "watch": ("◆", "Watch"), "info": ("○", "Note")}
 # Kept readable in JupyterLab, which has none of the page's style sheet (pages drop <style> and bring their own).
 LAB_STYLE = (
-    "<style>.icp-facts{display:grid;grid-template-columns:max-content auto;gap:.1em 1.2em}.icp-facts dt{opacity:.7}"
+    "<style>.icp-facts{display:flex;flex-wrap:wrap;gap:.2em 2em}.icp-facts dt{opacity:.7;font-weight:400}"
     ".icp-facts dd{margin:0}.icp-findings{padding-left:0;list-style:none}.icp-findings li{margin:.6em 0;"
     "padding-left:.8em;border-left:3px solid}.icp-findings p{margin:.1em 0}.icp-meta{opacity:.75;font-size:.92em}"
     ".icp-table caption{text-align:left;font-weight:600;padding:.3em 0}.icp-table .t{text-align:left}</style>"
@@ -127,8 +127,9 @@ def header_facts(step: Any) -> list[tuple[str, str]]:
 
 def header_html(step: Any) -> str:
     """The header of a page as a compact definition list."""
-    rows = "".join(f"<dt>{escape(label)}</dt><dd>{escape(value)}</dd>" for label, value in header_facts(step))
-    return f'<dl class="icp-facts">{rows}</dl>'
+    pairs = header_facts(step)
+    rows = "".join(f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>" for label, value in pairs)
+    return f'<dl class="icp-facts icp-line">{rows}</dl>'
 
 
 def findings_html(table: pd.DataFrame, *, steps: Mapping[str, str] | None = None) -> str:
@@ -180,6 +181,7 @@ class _Column:
 
     @property
     def numeric(self) -> bool:
+        """Whether its cells line up at the right."""
         return self.format not in ("text", "date") and not callable(self.format)
 
     def cells(self, frame: pd.DataFrame) -> list[str]:
@@ -295,7 +297,7 @@ def _cell(column: _Column, value: str, first: bool) -> str:
 
 
 def _class(column: _Column) -> str:
-    return "" if column.numeric else ' class="t"'
+    return "" if column.numeric else ' class="d"' if column.format == "date" else ' class="t"'
 
 
 def _rest(shown: int, kept: int, rows: int) -> str:

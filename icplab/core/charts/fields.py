@@ -11,6 +11,7 @@ from icplab.core import formats as fmt
 from icplab.core.charts import style
 from icplab.core.charts.chart import Chart, describe
 from icplab.core.charts.rows import MARKERS, draw_key, require, tick_label, ticks
+from icplab.core.errors import ContractBroken
 
 CELL_HEIGHT, CELL_HEIGHT_TWO_LINES = 34.0, 46.0
 SCATTER_HEIGHT = 380.0
@@ -51,21 +52,19 @@ def matrix_chart(
     require(table, [rows, columns, value, under])
     named = table.assign(_row=table[rows].map(fmt.text), _column=table[columns].map(fmt.text))
     if named.duplicated(["_row", "_column"]).any():
-        from icplab.core.errors import ContractBroken
-
         raise ContractBroken(f"matrix chart: {rows} and {columns} name the same cell twice")
-    shape = {"index": named["_row"].unique(), "columns": named["_column"].unique()}
-    values = named.pivot(index="_row", columns="_column", values=value).reindex(**shape).astype("float64")
-    second = named.pivot(index="_row", columns="_column", values=under).reindex(**shape) if under else None
+    lines, heads = named["_row"].unique().tolist(), named["_column"].unique().tolist()
+    values = (
+        named.pivot(index="_row", columns="_column", values=value).reindex(index=lines, columns=heads).astype("float64")
+    )
+    second = (
+        named.pivot(index="_row", columns="_column", values=under).reindex(index=lines, columns=heads)
+        if under
+        else None
+    )
     with style.house_style():
         figure = _matrix(values, second, unit, under_unit, under_label, currency)
-    cells = [
-        f"{r}, {c} {fmt.quantity(values.loc[r, c], unit, currency)}"
-        + (f" ({under_label} {fmt.quantity(second.loc[r, c], under_unit, currency)})" if second is not None else "")
-        for r in values.index
-        for c in values.columns
-        if pd.notna(values.loc[r, c])
-    ]
+    cells = _cell_words(values, second, unit, under_unit, under_label, currency)
     kind = f"Matrix of {len(values)} rows and {len(values.columns)} columns"
     return Chart(fmt.plain(title, 400), describe(title, kind, cells), figure, fmt.plain(note, 400))
 
@@ -114,6 +113,21 @@ def scatter_chart(
     )
 
 
+def _cell_words(
+    values: pd.DataFrame, second: pd.DataFrame | None, unit: str, under_unit: str, under_label: str, currency: str
+) -> list[str]:
+    words = []
+    for i, j in zip(*np.nonzero(np.isfinite(values.to_numpy())), strict=True):
+        said = f"{values.index[i]}, {values.columns[j]} {_said(values, i, j, unit, currency)}"
+        below = "" if second is None else f" ({under_label} {_said(second, i, j, under_unit, currency)})"
+        words.append(said + below)
+    return words
+
+
+def _said(values: pd.DataFrame, i: int, j: int, unit: str, currency: str) -> str:
+    return fmt.quantity(float(values.to_numpy()[i, j]), unit, currency)
+
+
 def _matrix(
     values: pd.DataFrame, second: pd.DataFrame | None, unit: str, under_unit: str, under_label: str, currency: str
 ) -> Any:
@@ -137,14 +151,14 @@ def _matrix(
         axes.text(j + 0.5, -0.28 * 34 / cell, style.fit(name, room - 6, style.SMALL, True), ha="center", va="center",
                   size=style.SMALL, weight="bold", color=style.colour("muted"))  # fmt: skip
     for i, name in enumerate(values.index):
-        axes.text(-12 / room, i + 0.5, style.fit(name, left - 14), ha="right", va="center")
+        axes.text(-left / room, i + 0.5, style.fit(name, left - 14), va="center")
     printed = values.map(lambda v: fmt.quantity(v, unit, currency))
     for (i, j), step in np.ndenumerate(steps):
         ink = style.colour("muted" if step < 0 else "onlight" if step < 4 else "ondark")
         shift = 0.0 if second is None or step < 0 else 0.15
         axes.text(j + 0.5, i + 0.5 - shift, style.fit(printed.iat[i, j], room - 4), ha="center", va="center", color=ink)
         if second is not None and step >= 0:
-            words = f"{under_label} {fmt.quantity(second.iat[i, j], under_unit, currency)}".strip()
+            words = f"{under_label} {_said(second, i, j, under_unit, currency)}".strip()
             axes.text(
                 j + 0.5, i + 0.74, style.fit(words, room - 4, 10.5), ha="center", va="center", size=10.5, color=ink
             )
@@ -177,9 +191,10 @@ def _scatter(marks: pd.DataFrame, x_label: str, y_label: str, x_unit: str, y_uni
             data=part, x="x", y="y", ax=axes, color=colours[index % len(colours)], marker=MARKERS[index % len(MARKERS)],
             s=14 if dense else 34, alpha=0.35 if dense else 0.75, linewidth=0, legend=False, rasterized=dense,
         )  # fmt: skip
-    for axis, unit in ((axes.xaxis, x_unit), (axes.yaxis, y_unit)):
-        axis.set_major_locator(ticks(unit))
-        axis.set_major_formatter(FuncFormatter(lambda v, _, unit=unit: tick_label(v, unit, currency)))
+    axes.xaxis.set_major_locator(ticks(x_unit))
+    axes.yaxis.set_major_locator(ticks(y_unit))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: tick_label(v, x_unit, currency)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: tick_label(v, y_unit, currency)))
     axes.grid(color=style.colour("grid"), lw=1)
     axes.set_axisbelow(True)
     axes.set_ylabel("")

@@ -17,7 +17,9 @@ from icplab.core.errors import ContractBroken, nearest
 
 MOST_ROWS = 40  # lines of one chart; the note says how many were left out
 ROW, GROUP_ROW, GAP = 26.0, 19.0, 12.0  # px per line, per line of a group, between groups
-TOP, BOTTOM = 8.0, 30.0
+TOP, BOTTOM = 8.0, 28.0
+KEY, REFERENCE = 26.0, 18.0  # px above the drawing for the names of groups, for the name of the reference line
+LABEL_PAD, NUMBER_PAD = 16.0, 14.0
 MARKERS = ("o", "D", "s", "^", "v", "P")  # groups differ in shape too, not in colour alone
 FARTHEST = 2.5  # bounds are drawn to at most so many spans of the estimates beyond them; an arrow says "farther"
 
@@ -85,11 +87,12 @@ def interval_chart(
     reference = None if reference is None or math.isnan(reference) else float(reference)
     log = log and all(x > 0 for line in lines if line.usable for x in (line.value, line.low) if not math.isnan(x))
     with style.house_style():
-        figure, axes, places, groups = _frame(lines, currency)
+        named = reference_words(reference, reference_label, unit, currency)
+        figure, axes, places, groups = _frame(lines, currency, named)
         lowest, highest = _range(lines, reference, log)
         _scale(axes, lowest, highest, unit, currency, log)
         if reference is not None:
-            _reference(axes, reference, reference_label, unit, currency)
+            _reference(axes, reference, named)
         for line, y in zip(lines, places, strict=True):
             _interval(axes, line, y, groups, lowest, highest)
     extra = f"{_called(reference_label)} {fmt.quantity(reference, unit, currency)}." if reference is not None else ""
@@ -176,56 +179,58 @@ def _lines(
     usable = np.isfinite(rows["value"])
     rows["usable"] = usable & (table["status"].eq("ok") if "status" in table else True)
     if group:
-        rank = pd.Categorical(rows["label"], categories=rows["label"].unique()).codes
-        rows = rows.assign(rank=rank).sort_values("rank", kind="stable").drop(columns="rank")
-    lines = [_Line(**r) for r in rows.head(MOST_ROWS).to_dict("records")]
+        rows = rows.iloc[np.argsort(pd.factorize(rows["label"])[0], kind="stable")]
+    lines = [_Line(*r) for r in rows.head(MOST_ROWS).itertuples(index=False, name=None)]
     return lines, max(0, len(rows) - MOST_ROWS)
 
 
-def _frame(lines: list[_Line], currency: str) -> tuple[Any, Any, list[float], list[str]]:
+def _frame(lines: list[_Line], currency: str, above: str = "") -> tuple[Any, Any, list[float], list[str]]:
     """Canvas with labels at the left and numbers at the right; returns the height of each line from the top."""
     groups = list(dict.fromkeys(line.group for line in lines))
     grouped = groups not in ([], [""])
     numbers = [_number(line, currency) for line in lines]
     sizes = [f"n{fmt.THIN}{fmt.integer(line.n)}" if not math.isnan(line.n) else "" for line in lines]
-    label_room = min(style.LONGEST_LABEL, max([style.text_width(line.label) for line in lines], default=0)) + 16
+    left = min(style.LONGEST_LABEL, max([style.text_width(line.label) for line in lines], default=0)) + LABEL_PAD
     number_room = max([style.text_width(t) for t in numbers], default=0)
     size_room = max([style.text_width(t, style.SMALL) for t in sizes], default=0)
-    right = number_room + 14 + (size_room + 14 if size_room else 0)
+    right = number_room + NUMBER_PAD + (size_room + NUMBER_PAD if size_room else 0)
     places, height = _places(lines, grouped)
-    key = 26 if grouped else 0
-    figure, axes = style.canvas(height + TOP + key + BOTTOM, label_room, right, TOP + key, BOTTOM)
+    top = TOP + (KEY if grouped else 0) + (REFERENCE if above else 0)
+    figure, axes = style.canvas(height + top + BOTTOM, left, right, top, BOTTOM)
     axes.set_ylim(height, 0)
     axes.set_yticks([])
-    last = None
-    for line, y, printed, size in zip(lines, places, numbers, sizes, strict=True):
-        blend = axes.get_yaxis_transform()
-        room = style.WIDTH - label_room - right
-        if line.label != last:
-            offset = (len(groups) - 1) / 2 * GROUP_ROW if grouped else 0
-            members = sum(other.label == line.label for other in lines)
-            offset = (members - 1) / 2 * GROUP_ROW if grouped else 0
-            axes.text(
-                -16 / room, y + offset, style.fit(line.label, label_room - 16), transform=blend, ha="right", va="center"
-            )
-        ink = style.colour("ink" if line.usable else "muted")
-        axes.text(1 + 14 / room, y, printed, transform=blend, ha="left", va="center", color=ink)
-        if size:
-            axes.text(
-                1 + right / room,
-                y,
-                size,
-                transform=blend,
-                ha="right",
-                va="center",
-                color=style.colour("muted"),
-                size=style.SMALL,
-            )
-        last = line.label
+    _print_lines(axes, lines, places, numbers, sizes, (left, right), grouped)
     if grouped:
         tokens = [style.SERIES[i % len(style.SERIES)] for i in range(len(groups))]
-        draw_key(axes, groups, tokens, [MARKERS[i % len(MARKERS)] for i in range(len(groups))], 12)
+        marks = [MARKERS[i % len(MARKERS)] for i in range(len(groups))]
+        draw_key(axes, groups, tokens, marks, 12 + (REFERENCE if above else 0))
     return figure, axes, places, groups
+
+
+def _print_lines(
+    axes: Any,
+    lines: list[_Line],
+    places: list[float],
+    numbers: list[str],
+    sizes: list[str],
+    margins: tuple[float, float],
+    grouped: bool,
+) -> None:
+    """Label, number and sample size of every line; a group's label stands once, in the middle of its lines."""
+    left, right = margins
+    px = 1 / (style.WIDTH - left - right)
+    blend = axes.get_yaxis_transform()
+    members = pd.Series([line.label for line in lines], dtype="str").value_counts()
+    last = None
+    for line, y, printed, size in zip(lines, places, numbers, sizes, strict=True):
+        if line.label != last or not grouped:
+            middle = (int(members[line.label]) - 1) / 2 * GROUP_ROW if grouped else 0
+            axes.text(-left * px, y + middle, style.fit(line.label, left - LABEL_PAD), transform=blend, va="center")
+        ink = style.colour("ink" if line.usable else "muted")
+        axes.text(1 + NUMBER_PAD * px, y, printed, transform=blend, va="center", color=ink)
+        small = {"size": style.SMALL, "color": style.colour("muted")}
+        axes.text(1 + right * px, y, size, transform=blend, ha="right", va="center", **small)
+        last = line.label
 
 
 def _places(lines: list[_Line], grouped: bool) -> tuple[list[float], float]:
@@ -306,25 +311,26 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return powers[:: max(1, math.ceil(len(powers) / 7))] or [low, high]
 
 
-def _reference(axes: Any, at: float, name: str, unit: str, currency: str) -> None:
+def reference_words(at: float | None, name: str, unit: str, currency: str) -> str:
+    """Name and value of a reference line; nothing without one."""
+    return "" if at is None else f"{fmt.plain(name, 40)} {fmt.quantity(at, unit, currency)}".strip()
+
+
+def _reference(axes: Any, at: float, words: str) -> None:
+    """A dashed line over all rows, named above it."""
     axes.axvline(at, color=style.colour("muted"), lw=1, ls=(0, (4, 3)), zorder=1)
-    words = f"{fmt.plain(name, 40)} {fmt.quantity(at, unit, currency)}".strip()
-    low, high = axes.get_xlim()
-    if axes.get_xscale() == "log":
-        place = (math.log(at) - math.log(low)) / (math.log(high) - math.log(low))
-    else:
-        place = (at - low) / (high - low)
-    side = "left" if place < 0.15 else "right" if place > 0.85 else "center"
+    place = axes.transAxes.inverted().transform(axes.transData.transform((at, 0)))[0]
+    side = "left" if place < 0.2 else "right" if place > 0.8 else "center"
     axes.annotate(
         words,
-        (at, 0),
+        (at, 1),
         xycoords=("data", axes.transAxes),
-        xytext=(0, -24),
+        xytext=(0, 6),
         textcoords="offset points",
         ha=side,
         va="baseline",
         size=style.SMALL,
-        color=style.colour("ink"),
+        color=style.colour("muted"),
         annotation_clip=False,
     )
 

@@ -11,7 +11,7 @@ import pandas as pd
 from icplab.core import formats as fmt
 from icplab.core.charts import style
 from icplab.core.charts.chart import Chart, describe
-from icplab.core.charts.rows import MARKERS, require, tick_label, ticks
+from icplab.core.charts.rows import MARKERS, reference_words, require, tick_label, ticks
 
 HEIGHT = 300.0  # px of the drawing
 LABEL_GAP = 15.0  # px between the names at the ends of lines
@@ -93,8 +93,7 @@ def _series_chart(
 ) -> Chart:  # fmt: skip
     require(table, [x, y, low, high, group])
     rows, names = _rows(table, x, y, group, low, high)
-    lines = dict(rows.groupby("group", sort=False))
-    lines = {name: lines[name] for name in names[:MOST_LINES] if name in lines}
+    lines = {name: rows[rows["group"] == name] for name in names[:MOST_LINES]}
     ends = [_end_label(name, part, unit, currency) for name, part in lines.items()]
     with style.house_style():
         right = max([style.text_width(e) for e in ends], default=0) + 18
@@ -104,7 +103,7 @@ def _series_chart(
         figure, axes = style.canvas(HEIGHT + 44, left, min(right, 240), 14, 30 + (16 if x_label else 0))
         _axes(axes, rows, table[x], unit, currency, from_zero, reference)
         if reference is not None and np.isfinite(reference):
-            _level(axes, reference, reference_label, unit, currency)
+            _level(axes, reference, reference_words(reference, reference_label, unit, currency))
         for index, part in enumerate(lines.values()):
             _line(axes, part, index, step, len(lines) > 1)
         _name_ends(axes, list(lines.values()), ends)
@@ -230,9 +229,8 @@ def _line(axes: Any, part: pd.DataFrame, index: int, step: bool, several: bool) 
     axes.set_ylabel("")
 
 
-def _level(axes: Any, at: float, name: str, unit: str, currency: str) -> None:
+def _level(axes: Any, at: float, words: str) -> None:
     axes.axhline(at, color=style.colour("muted"), lw=1, ls=(0, (4, 3)))
-    words = f"{fmt.plain(name, 40)} {fmt.quantity(at, unit, currency)}".strip()
     axes.annotate(
         words,
         (0, at),
@@ -283,7 +281,7 @@ def _end_label(name: str, part: pd.DataFrame, unit: str, currency: str) -> str:
 
 def _told(name: str, part: pd.DataFrame, unit: str, currency: str) -> str:
     first, last = part.iloc[0], part.iloc[-1]
-    peak, trough = part.loc[part["y"].idxmax()], part.loc[part["y"].idxmin()]
+    peak, trough = part.iloc[int(part["y"].to_numpy().argmax())], part.iloc[int(part["y"].to_numpy().argmin())]
     words = [f"{at['shown']} {fmt.estimate(at['y'], at['low'], at['high'], unit, currency)}" for at in (first, last)]
     extremes = f"highest {fmt.quantity(peak['y'], unit, currency)} at {peak['shown']}, lowest {fmt.quantity(trough['y'], unit, currency)} at {trough['shown']}"
     return f"{name + ': ' if name else ''}from {words[0]} to {words[1]}, {extremes}"

@@ -72,7 +72,7 @@ def house_style() -> Iterator[None]:
     import matplotlib as mpl
     import seaborn as sns
 
-    rc: dict[str, Any] = {
+    rc: Any = {
         **sns.axes_style("white"),
         "font.family": "DejaVu Sans",
         "font.size": TEXT,
