@@ -136,6 +136,12 @@ def build_facts(
     )
 
 
+def no_decision(opportunities: pd.DataFrame) -> pd.Series:
+    """Whether an opportunity was lost without a decision for anybody, by its loss reason."""
+    reason = opportunities["loss_reason"].astype("str").str.lower()
+    return (opportunities["status"] == "lost") & reason.str.contains(NO_DECISION).fillna(False).astype(bool)
+
+
 def slice_level(facts: Facts, cut: str, level: str | None) -> Slice:
     """Facts of one level of the cut; None takes every row."""
     names = ("opportunities", "subscriptions", "activities", "leads")
@@ -156,7 +162,6 @@ def _or_empty(name: str, frame: pd.DataFrame | None) -> pd.DataFrame:
 def _opportunity_facts(frame: pd.DataFrame, settings: Settings, as_of: pd.Timestamp) -> pd.DataFrame:
     frame = frame.sort_values("opportunity_id", ignore_index=True)
     won = frame["status"] == "won"
-    reason = frame["loss_reason"].astype("str").str.lower()
     dates = frame["closed_at"].where(frame["status"] != "open")
     ended = dates.fillna(as_of)
     days = (ended - frame["created_at"]).dt.days.astype("float64")
@@ -167,7 +172,7 @@ def _opportunity_facts(frame: pd.DataFrame, settings: Settings, as_of: pd.Timest
         won=won,
         lost=frame["status"] == "lost",
         new=frame["type"] == "new",
-        no_decision=(frame["status"] == "lost") & reason.str.contains(NO_DECISION).fillna(False).astype(bool),
+        no_decision=no_decision(frame),
         days=days.where(days >= 0),
         cause=frame["status"].map({"won": 1, "lost": 2, "open": 0}).astype("int64"),
         new_logo=frame["opportunity_id"].isin(first.loc[first["account_id"].notna(), "opportunity_id"]),

@@ -83,7 +83,7 @@ def measure_kpis(
     organisation share their fate; Wilson is used as it is only where each family has one opportunity.
     """
     if levels is None and cut != "all":
-        levels = _find_levels(cut, accounts, opportunities)
+        levels = find_levels(cut, accounts, opportunities)
     tables = {
         "opportunities": opportunities,
         "subscriptions": subscriptions,
@@ -120,7 +120,7 @@ def show_curve_table(
     if not settings.dated:
         return pd.DataFrame({c: pd.Series([], dtype="str" if c == "level" else "float64") for c in columns})
     if levels is None and cut != "all":
-        levels = _find_levels(cut, accounts, opportunities)
+        levels = find_levels(cut, accounts, opportunities)
     tables = dict.fromkeys(("subscriptions", "spend", "activities", "leads", "targets", "rates"))
     facts = build_facts(
         {"opportunities": opportunities, **tables},
@@ -136,7 +136,8 @@ def show_curve_table(
     return pd.concat(parts, ignore_index=True)[columns]
 
 
-def _find_levels(cut: str, accounts: pd.DataFrame, opportunities: pd.DataFrame) -> pd.Series:
+def find_levels(cut: str, accounts: pd.DataFrame, opportunities: pd.DataFrame) -> pd.Series:
+    """Levels of a column of accounts, else of opportunities."""
     if cut in accounts:
         return build_levels(accounts, cut)
     if cut in opportunities:
