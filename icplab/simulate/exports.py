@@ -105,13 +105,13 @@ def contacts_table(world: World) -> pd.DataFrame:
     """People at accounts; how many grows with the segment."""
     account, place = _people(world)
     n, rng = len(account), world.streams("contact details")
-    role = np.where(place == 0, 0, 1 + (place - 1 + rng.integers(0, 2, n)) % (len(ROLES) - 1))
+    role, told = _roles(world, place)
     contact = number_ids("C", np.arange(n) + 1)
     columns = {
         "contact_id": contact,
         "account_id": choose(world.account_id, account),
         "title": choose(TITLES, role),
-        "role": choose(ROLES, np.where(rng.random(n) < 0.15, -1, role)),
+        "role": choose(ROLES, told),
         "seniority": choose(SENIORITY, role),
         "department": choose(DEPARTMENTS, role),
         "email": contact.str.lower() + "@contact.example",
@@ -133,6 +133,7 @@ def opportunity_contacts_table(world: World) -> pd.DataFrame:
     columns = {
         "opportunity_id": choose(world.opportunity_id, opportunity),
         "contact_id": number_ids("C", contact + 1),
+        "role": choose(ROLES, _roles(world, _people(world)[1])[1][contact]),
         "is_primary": place == 0,
     }
     return typed("opportunity_contacts", columns, len(opportunity))
@@ -234,6 +235,13 @@ def _people(world: World) -> tuple[np.ndarray, np.ndarray]:
     people = world.accounts.contacts
     account = np.repeat(np.arange(len(people)), people)
     return account, np.arange(people.sum()) - np.repeat(np.cumsum(people) - people, people)
+
+
+def _roles(world: World, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """True role of each person, and the role as the CRM holds it; the first person of an account decides."""
+    rng = world.streams("roles")
+    role = np.where(place == 0, 0, 1 + (place - 1 + rng.integers(0, 2, len(place))) % (len(ROLES) - 1))
+    return role, np.where(rng.random(len(place)) < 0.15, -1, role)
 
 
 def _customer_spells(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

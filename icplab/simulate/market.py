@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pandas as pd
 
-from icplab.simulate import around, disturb, exports, oracle, workspace
+from icplab.simulate import around, business, disturb, exports, oracle, workspace
 from icplab.simulate.draw import Streams, sigmoid
 from icplab.simulate.recipe import Recipe, find_scenario, vary_recipe
 from icplab.simulate.world import World, draw_world
@@ -114,19 +114,19 @@ def _tables(world: World) -> dict[str, pd.DataFrame]:
         "leads": around.leads_table,
         "activities": around.activities_table,
         "usage": exports.usage_table,
-        "campaigns": around.campaigns_table,
-        "spend": around.spend_table,
-        "products": around.products_table,
-        "owners": around.owners_table,
-        "rates": around.rates_table,
+        "campaigns": business.campaigns_table,
+        "spend": business.spend_table,
+        "products": business.products_table,
+        "owners": business.owners_table,
+        "rates": business.rates_table,
         "field_history": around.field_history_table,
-        "traffic": around.traffic_table,
+        "traffic": business.traffic_table,
         "subscriptions": exports.subscriptions_table,
-        "market": around.market_table,
-        "targets": around.targets_table,
+        "market": business.market_table,
+        "targets": business.targets_table,
         "feedback": around.feedback_table,
-        "content": around.content_table,
-        "events": around.events_table,
+        "content": business.content_table,
+        "events": business.events_table,
     }
     return {name: make(world) for name, make in makers.items()}
 
