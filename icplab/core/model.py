@@ -266,7 +266,8 @@ def apply_model(model: Model, accounts: pd.DataFrame) -> pd.DataFrame:
     points = account_points(model, accounts)
     probability = win_probability(model, points)
     value = value_of(model.value, accounts)
-    expected = np.round(probability * value, 2)
+    # Without any amounts accounts can still be ordered by likelihood; the basis says so.
+    expected = np.round(probability * value, 2) if model.value.basis != "not_measured" else np.round(probability, 6)
     scored = pd.DataFrame(
         {
             "account_id": accounts["account_id"],
@@ -275,7 +276,7 @@ def apply_model(model: Model, accounts: pd.DataFrame) -> pd.DataFrame:
             "points": points,
             "fit_score": _fit_score(model, accounts, points),
             "win_probability": np.round(probability, 6),
-            "expected_value": expected,
+            "expected_value": expected if model.value.basis != "not_measured" else np.nan,
             "value_basis": model.value.basis,
             "flags": _flags(model, accounts),
             "reasons": _reasons(model, accounts),
@@ -304,19 +305,44 @@ def win_probability(model: Model, points: np.ndarray, *, opportunity: bool = Fal
 
 
 def value_of(value: Value, accounts: pd.DataFrame) -> np.ndarray:
-    """Expected value of a won opportunity per account, in the reporting currency; NaN when nothing was measured."""
+    """Expected value of a won opportunity per account, in the reporting currency; NaN when nothing was measured.
+
+    Where membership is a probability the money is averaged over the segments, not its logarithm.
+    """
     if value.basis == "not_measured":
         return np.full(len(accounts), np.nan)
-    log = np.full(len(accounts), value.intercept)
+    return _worth(value, accounts, np.zeros((1, sum(len(i.levels) + 1 for i in value.inputs))))[:, 0]
+
+
+def _worth(value: Value, accounts: pd.DataFrame, draws: np.ndarray) -> np.ndarray:
+    """Accounts × draws: money over the horizon, with the effects moved by each draw."""
+    log = np.full((len(accounts), len(draws)), value.intercept)
+    shares, by_segment, keep = _keep(value, accounts)
+    at = 0
     for item in value.inputs:
-        log = log + effect_of(item, accounts)
-    return _worth(value, accounts, log[:, None])[:, 0]
+        wide = len(item.levels) + 1
+        effects = np.array([*item.points, item.missing])[:, None] + draws[:, at : at + wide].T
+        weights = weights_of(item, accounts)
+        if item.kind == "posterior":
+            shares, by_segment = weights, effects
+            keep = np.array(
+                [*(value.keep.get(k, value.keep.get("", 1.0)) for k in item.levels), value.keep.get("", 1.0)]
+            )
+        else:
+            log += weights @ effects
+        at += wide
+    base = np.exp(log) * value.smearing * value.margin
+    return base * (shares @ (np.exp(by_segment) * keep[:, None])) - value.cost_per_year * (shares @ keep)[:, None]
 
 
-def _worth(value: Value, accounts: pd.DataFrame, log: np.ndarray) -> np.ndarray:
-    """Money over the horizon from the log of the annual value."""
-    years = accounts["segment_id"].map(value.keep).fillna(value.keep.get("", 1.0)).to_numpy("float64")[:, None]
-    return years * (np.exp(log) * value.smearing * value.margin - value.cost_per_year)
+def _keep(value: Value, accounts: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hard segments as shares (one 1 per row), no effect of their own, and discounted years kept of each."""
+    names = [k for k in value.keep if k]
+    codes = pd.Index(names).get_indexer(accounts["segment_id"].astype("str")) if names else np.full(len(accounts), -1)
+    shares = np.zeros((len(accounts), len(names) + 1))
+    shares[np.arange(len(accounts)), codes] = 1.0  # unknown segments are -1: the whole market stands last
+    keep = np.array([*(value.keep[k] for k in names), value.keep.get("", 1.0)])
+    return shares, np.zeros((len(names) + 1, 1)), keep
 
 
 def with_cuts(model: Model, cuts: dict[str, float], draws: dict[str, list]) -> Model:
@@ -324,20 +350,20 @@ def with_cuts(model: Model, cuts: dict[str, float], draws: dict[str, list]) -> M
     return replace(model, cuts=cuts, draws={**model.draws, **draws})
 
 
-def expected_value_draws(model: Model, accounts: pd.DataFrame) -> np.ndarray:
-    """Accounts × draws: expected value under each draw of the uncertain points and values."""
+def probability_draws(model: Model, accounts: pd.DataFrame) -> np.ndarray:
+    """Accounts × draws: win probability under each draw of the uncertain points."""
     shift = np.asarray(model.draws["points"])
     total = account_points(model, accounts)[:, None] + _shifts(model.of("accounts"), shift, accounts)
     intercept, slope = model.calibration
-    probability = 1 / (1 + np.exp(-(intercept + slope * total)))
+    return 1 / (1 + np.exp(-(intercept + slope * total)))
+
+
+def expected_value_draws(model: Model, accounts: pd.DataFrame) -> np.ndarray:
+    """Accounts × draws: expected value under each draw of the uncertain points and values."""
+    probability = probability_draws(model, accounts)
     if model.value.basis == "not_measured":
         return probability
-    log = np.full((len(accounts), 1), model.value.intercept) + _shifts(
-        model.value.inputs, np.asarray(model.draws["value"]), accounts
-    )
-    for item in model.value.inputs:
-        log = log + effect_of(item, accounts)[:, None]
-    return probability * _worth(model.value, accounts, log)
+    return probability * _worth(model.value, accounts, np.asarray(model.draws["value"]))
 
 
 def _shifts(inputs: tuple[Input, ...], draws: np.ndarray, accounts: pd.DataFrame) -> np.ndarray:

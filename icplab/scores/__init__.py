@@ -22,6 +22,7 @@ from icplab.scores.scorecard import (
     calibrate,
     describe_support,
     fit_value,
+    opportunity_effects,
     points_of_rows,
 )
 from icplab.scores.training import Training, build_training, quarantined_traits
@@ -88,7 +89,7 @@ def fit_model(
     base, inputs = build_card(fitted)
     everything = points_of_rows(base, inputs, fitted, ("accounts", "opportunities"))
     alone = points_of_rows(base, inputs, fitted, ("accounts",))
-    of_opportunity = _opportunity_effects(fitted)
+    of_opportunity = opportunity_effects(fitted)
     return replace(
         model,
         base_points=base,
@@ -97,6 +98,7 @@ def fit_model(
         opportunity_calibration=calibrate(everything, fitted.nuisance, outcome, weight, check.slope),
         support=describe_support(training.accounts, inputs),
         draws={"points": _plain(account_draws(fitted, inputs)), "value": _plain(value_draws)},
+        checks={**model.checks, "level_se": _level_error(training, outcome, weight)},
     )
 
 
@@ -235,11 +237,11 @@ def _calibration(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
     )
 
 
-def _opportunity_effects(fitted: object) -> np.ndarray:
-    """Log odds per training row from inputs that belong to the opportunity."""
-    pairs = zip(fitted.blocks, fitted.effects, strict=True)  # type: ignore[attr-defined]
-    parts = [b.matrix() @ e for b, e in pairs if b.item.table == "opportunities"]
-    return sum(parts, np.zeros(len(fitted.linear)))  # type: ignore[attr-defined]
+def _level_error(training: Training, outcome: np.ndarray, weight: np.ndarray) -> float:
+    """Standard error of the overall win rate, with whole families as units."""
+    rest = weight * (outcome - np.average(outcome, weights=weight))
+    sums = pd.Series(rest).groupby(training.opportunities["family_id"].to_numpy()).sum()
+    return round(float(np.sqrt((sums**2).sum()) / weight.sum()), 6)
 
 
 def _checks(check: ForwardCheck) -> dict[str, float | str]:

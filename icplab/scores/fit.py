@@ -95,16 +95,21 @@ def fit_inputs(
     y, codes = outcome[rows], pd.factorize(clusters[rows], sort=True)[0]
     base = _fit_blocks(y, w, [b.matrix(rows) for b in forced], [z[rows] for z in nuisance], family)
     screen = _screen(y, w, codes, candidates, rows, base, family)
-    chosen = _choose(screen, candidates, max_inputs - len(forced))
+    chosen = _choose(screen, candidates, max_inputs)
     fit = _fit_blocks(y, w, [b.matrix(rows) for b in (*forced, *chosen)], [z[rows] for z in nuisance], family)
     chosen = _still_needed(fit, forced, chosen)
-    everything = (*forced, *chosen)
+    fit = _fit_blocks(y, w, [b.matrix(rows) for b in (*forced, *chosen)], [z[rows] for z in nuisance], family)
+    kept = _strongest(fit, (*forced, *chosen), max_inputs)
+    chosen = [b for b in chosen if b in kept]
+    # A forced input that is worth too little for a line of the card is still adjusted for.
+    aside = [b for b in forced if b not in kept]
+    everything, nuisance = tuple(kept), [*nuisance, *(b.matrix() for b in aside)]
     fit = _fit_blocks(y, w, [b.matrix(rows) for b in everything], [z[rows] for z in nuisance], family)
     entered = {b.item.name for b in chosen}
     return _unpack(fit.ridge, everything, nuisance, len(outcome), screen.assign(entered=screen["name"].isin(entered)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Design:
     matrix: np.ndarray
     widths: tuple[int, ...]
@@ -242,6 +247,18 @@ def _still_needed(fit: _Design, forced: Sequence[Block], chosen: Sequence[Block]
             kept.append(block)
         at = part.stop
     return kept
+
+
+def _strongest(fit: _Design, blocks: Sequence[Block], most: int) -> list[Block]:
+    """The inputs that move the prediction most, in their order; inputs of opportunities do not count towards the cap."""
+    ends = np.cumsum([1, *(b.basis.shape[1] for b in blocks)])
+    parts = [fit.matrix[:, a:b] @ fit.ridge.coefficients[a:b] for a, b in itertools.pairwise(ends)]
+    spread = np.array(
+        [part.std() if b.item.table == "accounts" else np.inf for part, b in zip(parts, blocks, strict=True)]
+    )
+    room = most + int(np.isinf(spread).sum())
+    best = np.sort(np.argsort(-spread, kind="stable")[:room])
+    return [blocks[i] for i in best]
 
 
 def _unpack(

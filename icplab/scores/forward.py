@@ -11,7 +11,7 @@ import pandas as pd
 from icplab.core.config import Settings
 from icplab.core.stats.resample import draw_weights
 from icplab.scores.fit import Fitted, fit_inputs
-from icplab.scores.scorecard import build_card, points_of_rows
+from icplab.scores.scorecard import build_card, opportunity_effects, points_of_rows
 from icplab.scores.training import Training, label_outcomes
 
 MIN_WON = MIN_LOST = 40  # floor that vendors use (crm-facts: Dynamics); below it no model is fitted
@@ -147,6 +147,7 @@ def _test_fold(
         linear=_without_owner(fitted, training)[test],
         points=points_of_rows(base, inputs, fitted, table)[test],
         account_points=points_of_rows(base, inputs, fitted, table[:1])[test],
+        account_probability=1 / (1 + np.exp(-_of_account(fitted)[test])),
     )
 
 
@@ -165,6 +166,12 @@ def fit_scorecard(training: Training, outcome: np.ndarray, weight: np.ndarray) -
 def _without_owner(fitted: Fitted, training: Training) -> np.ndarray:
     """Log odds with an average seller and an average quarter: what is known on the day an opportunity is opened."""
     return fitted.linear - fitted.nuisance + fitted.nuisance.mean()
+
+
+def _of_account(fitted: Fitted) -> np.ndarray:
+    """Log odds of the account alone: everything about the opportunity at its average."""
+    rest = fitted.nuisance + opportunity_effects(fitted)
+    return fitted.linear - rest + rest.mean()
 
 
 def _label(training: Training, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -227,20 +234,17 @@ def _bins(known: pd.DataFrame, count: int = 5) -> pd.DataFrame:
     """Predicted and observed rate by fifths of the prediction, with 90 % bands of the observed rate under the prediction."""
     ranked = known.sort_values(["win_probability", "opportunity_id"], ignore_index=True)
     ranked = ranked.assign(bin=(np.arange(len(ranked)) * count // max(len(ranked), 1)) + 1)
-    return pd.DataFrame([{"bin": int(b), **promise(part)} for b, part in ranked.groupby("bin")])
+    return pd.DataFrame([{"bin": int(b), **_promise(part)} for b, part in ranked.groupby("bin")])
 
 
-def promise(part: pd.DataFrame, extra_sd: float = 0.0) -> dict[str, float]:
-    """Predicted and observed rate of some opportunities, and the 90 % band in which the observed one should fall.
-
-    `extra_sd` is the standard deviation of the log odds that a period adds for all alike.
-    """
+def _promise(part: pd.DataFrame) -> dict[str, float]:
+    """Predicted and observed rate of some opportunities, and the 90 % band in which the observed one should fall."""
     w = part["weight"].to_numpy() / part["weight"].sum()
     p = part["win_probability"].to_numpy()
     predicted, observed = float(w @ p), float(w @ part["outcome"].to_numpy())
-    spread = np.sqrt((w**2 * p * (1 - p)).sum() + (extra_sd * (w * p * (1 - p)).sum()) ** 2)
-    band = (max(predicted - 1.6449 * spread, 0.0), min(predicted + 1.6449 * spread, 1.0))
-    return {"n": float(len(part)), "predicted": predicted, "observed": observed, "low": band[0], "high": band[1]}
+    half = 1.6449 * float(np.sqrt((w**2 * p * (1 - p)).sum()))
+    low, high = max(predicted - half, 0.0), min(predicted + half, 1.0)
+    return {"n": float(len(part)), "predicted": predicted, "observed": observed, "low": low, "high": high}
 
 
 def _nothing(training: Training, verdict: str, basis: str = "forward") -> ForwardCheck:

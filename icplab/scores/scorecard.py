@@ -11,7 +11,7 @@ from icplab.core.config import Settings
 from icplab.core.model import Input, Value
 from icplab.core.stats.survival import retention_curve
 from icplab.scores.fit import Fitted, fit_inputs
-from icplab.scores.training import Training
+from icplab.scores.training import Training, one_hot
 
 POINTS_PER_LOGIT = 10  # 7 points double the odds; rounding to whole points then costs less than .002 of AUC
 DRAWS = 200  # of the uncertain effects: tier confidence to within .04
@@ -20,6 +20,7 @@ MIN_KEPT = 30  # customers needed to measure how long they stay
 PRIOR_KEPT = 50  # customer months by which a segment's churn is drawn towards the whole market's
 SUPPORT_TRAITS = ("industry", "country", "region", "employees", "annual_revenue")
 MAX_VALUE_INPUTS = 5
+SCALE_ERRORS = 3.0  # standard errors by which won amounts may differ in slope before the others are left out
 POOL = 400  # points of the nuisance distribution that is averaged over
 
 
@@ -55,6 +56,12 @@ def points_of_rows(base: int, inputs: tuple[Input, ...], fitted: Fitted, tables:
             else:
                 total += worth[np.where(weights < 0, len(item.levels), weights)]
     return total
+
+
+def opportunity_effects(fitted: Fitted) -> np.ndarray:
+    """Log odds per training row from inputs that belong to the opportunity, not to the account."""
+    pairs = zip(fitted.blocks, fitted.effects, strict=True)
+    return sum((b.matrix() @ e for b, e in pairs if b.item.table == "opportunities"), np.zeros(len(fitted.linear)))
 
 
 def calibrate(
@@ -94,41 +101,70 @@ def fit_value(training: Training, subscriptions: pd.DataFrame, settings: Setting
     within [economics] months, and by the gross margin. Without margins the amounts are used and the basis says so.
     """
     rows = training.opportunities
-    won = ((rows["status"] == "won") & (rows["acv"] > 0)).to_numpy()
+    given = (rows["acv"] > 0).to_numpy()
+    won = given & (rows["status"] == "won").to_numpy()
     if won.sum() < MIN_WON_AMOUNTS:
         return Value(), np.zeros((DRAWS, 0))
-    y = np.log(rows["acv"].where(won, 1.0).to_numpy("float64"))
-    forced = [b for b in training.forced if b.item.table == "accounts"]
-    candidates = [b for b in training.blocks if b.item.table == "accounts"]
-    fitted = fit_inputs(
-        y,
-        won.astype(float),
-        forced,
-        candidates,
-        list(training.nuisance.values()),
-        rows["family_id"].to_numpy(),
-        family="gaussian",
-        max_inputs=MAX_VALUE_INPUTS,
-    )
+    y = np.log(rows["acv"].where(given, 1.0).to_numpy("float64"))
+    fitted = _fit_amounts(training, y, given)
+    if not _same_scale(y[won], _of_inputs(fitted)[won]):
+        fitted = _fit_amounts(training, y, won)
     margin, basis = _margin(rows[won])
     keep, kept = _years_kept(training, subscriptions, settings)
-    level = float(np.mean(y[won] - (fitted.linear - fitted.intercept - fitted.nuisance)[won]))
-    residual = y[won] - fitted.linear[won]
+    level = float(np.mean((y - _of_inputs(fitted))[won]))
+    residual = y[won] - level - _of_inputs(fitted)[won]
     inputs = tuple(
         replace(b.item, points=tuple(float(v) for v in np.round(b.basis @ e, 5)))
         for b, e in zip(fitted.blocks, fitted.effects, strict=True)
     )
-    nuisance = np.exp(fitted.nuisance[won] - fitted.nuisance[won].mean()).mean()
     value = Value(
         basis=basis if kept else basis + ", kept for the whole period",
         intercept=round(level, 5),
         inputs=inputs,
-        smearing=round(_smearing(residual) * float(nuisance), 5),
+        smearing=round(_smearing(residual, _unsure(fitted)[won]), 5),
         margin=round(margin, 5),
         keep=keep,
         cost_per_year=float(settings.economics.cost_to_serve),
     )
     return value, _draws(fitted, "value")
+
+
+def _fit_amounts(training: Training, y: np.ndarray, rows: np.ndarray) -> Fitted:
+    """Log amount on segment, size, motion and traits that show themselves; status, source and seller held equal."""
+    status = one_hot(training.opportunities["status"])
+    return fit_inputs(
+        y,
+        rows.astype(float),
+        [b for b in training.forced if b.item.table == "accounts"],
+        [b for b in training.blocks if b.item.table == "accounts"],
+        [status, *training.nuisance.values()],
+        training.opportunities["family_id"].to_numpy(),
+        family="gaussian",
+        max_inputs=MAX_VALUE_INPUTS,
+    )
+
+
+def _of_inputs(fitted: Fitted) -> np.ndarray:
+    return fitted.linear - fitted.intercept - fitted.nuisance
+
+
+def _same_scale(y: np.ndarray, x: np.ndarray) -> bool:
+    """Whether won amounts move one for one with what all amounts say; open and lost ones are often wishes."""
+    if x.std() < 1e-9 or len(x) < MIN_WON_AMOUNTS:
+        return True
+    slope, intercept = np.polyfit(x, y, 1)
+    error = float(np.std(y - intercept - slope * x) / (x.std() * np.sqrt(len(x))))
+    return bool(abs(slope - 1) <= SCALE_ERRORS * error)
+
+
+def _unsure(fitted: Fitted) -> np.ndarray:
+    """Variance of the log amount per row that comes from not knowing the segment for sure."""
+    variance = np.zeros(len(fitted.linear))
+    for block, effect in zip(fitted.blocks, fitted.effects, strict=True):
+        if block.weights.ndim == 2:
+            worth = block.basis @ effect
+            variance += block.weights @ worth**2 - (block.weights @ worth) ** 2
+    return variance
 
 
 def account_draws(fitted: Fitted, inputs: tuple[Input, ...]) -> np.ndarray:
@@ -185,12 +221,15 @@ def _margin(won: pd.DataFrame) -> tuple[float, str]:
     return float(np.average(won.loc[known, "margin_rate"], weights=won.loc[known, "acv"])), "margin"
 
 
-def _smearing(residual: np.ndarray) -> float:
-    """From the mean log back to the mean: exp(half the variance), from the middle of the residuals, so that one huge deal
-    cannot raise every account's value (normal theory; Duan's smearing would take the huge deal at its word)."""
+def _smearing(residual: np.ndarray, unsure: np.ndarray) -> float:
+    """From the mean log back to the mean: exp(half the variance within a segment).
+
+    Taken from the middle of the residuals, so that one huge deal cannot raise every account's value (normal theory; Duan's
+    smearing would take it at its word).
+    """
     low, high = np.quantile(residual, [0.05, 0.95])
-    spread = (high - low) / (2 * 1.6448536)
-    return float(np.exp(spread**2 / 2))
+    spread = ((high - low) / (2 * 1.6448536)) ** 2
+    return float(np.exp(max(spread - unsure.mean(), 0.0) / 2))
 
 
 def _years_kept(training: Training, subscriptions: pd.DataFrame, settings: Settings) -> tuple[dict[str, float], bool]:

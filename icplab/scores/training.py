@@ -23,7 +23,7 @@ MIN_MOTION = 20  # opportunities of each motion before the two are told apart
 SIZE_TRAITS = ("employees", "annual_revenue")  # in order of preference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """A candidate input as columns of a design. `basis` (levels × columns) turns level codes into values, mean 0."""
 

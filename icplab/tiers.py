@@ -1,0 +1,399 @@
+"""Reads scores, capacity and the forward check, makes tiers: who is in which, what each promises, what it delivered."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.config import Settings
+from icplab.core.findings import Finding
+from icplab.core.model import (
+    OUT_OF_MARKET,
+    RANKED,
+    Model,
+    apply_model,
+    expected_value_draws,
+    probability_draws,
+    with_cuts,
+)
+from icplab.core.schema import TIERS, UNASSIGNED
+
+STEP = "50_tiers"
+SHARES = {"tier_1": 0.20, "tier_2": 0.30}  # of scored accounts, where icplab.toml names no capacity (contract)
+TOLD_APART = 0.90  # probability that the better tier is better, below which two tiers are one
+BAND = 1.6448536  # standard normal quantile of a 90 % band
+PERIOD_SD = 0.10  # log odds by which a whole period may be better or worse for everybody
+ALARM = 0.002  # p-value over all tiers together below which the promise counts as broken; three tiers a quarter
+QUARTER_DAYS = 91
+
+
+def set_tiers(
+    model: Model, market: pd.DataFrame, scored: pd.DataFrame, settings: Settings
+) -> tuple[Model, pd.DataFrame]:
+    """Cut points by capacity, and the scores with the tiers they give.
+
+    Parameters
+    ----------
+    model : as fitted, without cut points
+    market : account table with segments (`core.model.add_segments`), rows as in `scored`
+    scored : from `scores.score_accounts`; columns that the model does not make (intent_score) are kept
+    settings : reads [capacity] and [economics] cost_of_touch
+
+    Returns
+    -------
+    model : with its cut points, in expected value, and those of every draw of its uncertainty
+    scored : the artefact `scores`
+
+    Notes
+    -----
+    Accounts are ordered by expected value. tier_1 takes the best up to its capacity (without one: 20 % of the scored
+    accounts), tier_2 the next (30 %), tier_3 the rest whose expected value covers the cost of a touch; below it an account is
+    `not_icp`, like partners and competitors. Accounts without a segment have too little data and are `insufficient`.
+    Two neighbouring tiers whose mean expected value cannot be told apart (probability below TOLD_APART over the draws) are
+    merged into the lower one: the better name would promise something. Ties at a cut point all go up.
+    """
+    if not model.usable:
+        return model, scored
+    rows = np.flatnonzero(_ranked_rows(scored, market))
+    values = scored["expected_value"].to_numpy("float64")[rows]
+    if len(rows) == 0:
+        return model, scored
+    in_money = np.isfinite(values).all()
+    if not in_money:  # no amounts at all: order by likelihood alone, and no break-even
+        values = scored["win_probability"].to_numpy("float64")[rows]
+    draws = expected_value_draws(model, market.iloc[rows])
+    floor = settings.economics.cost_of_touch if in_money else 0.0
+    tiers, merged = _merge(draws, values, _sizes(len(rows), settings))
+    cuts = _cuts(values, tiers, floor)
+    of_draws = _draw_cuts(draws, tiers, floor)
+    model = with_cuts(model, cuts, {"cuts": np.round(of_draws, 6).tolist(), "merged": merged})
+    return model, apply_tiers(model, market, scored)
+
+
+def apply_tiers(model: Model, market: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
+    """`scored` with tier, tier_confidence and icp as the frozen model gives them."""
+    fresh = apply_model(model, market)
+    return scored.assign(**{c: fresh[c] for c in ("win_probability", "tier", "tier_confidence", "icp", "fit_score")})
+
+
+def measure_tiers(
+    model: Model, market: pd.DataFrame, scored: pd.DataFrame, opportunities: pd.DataFrame, settings: Settings
+) -> pd.DataFrame:
+    """What each tier promises for the next quarter: the artefact `tiers`, period `now`.
+
+    Parameters
+    ----------
+    model, market, scored : from `set_tiers`, rows of `market` as in `scored`
+    opportunities : reads account_id and created_at, for how many to expect
+    settings : reads [capacity]
+
+    Returns
+    -------
+    DataFrame, one row per tier in use. `predicted` is the mean win probability of its accounts. `low` and `high` bound the
+    observed rate among the next quarter's `n` opportunities with 90 % probability: uncertain effects and level, a better or
+    worse period, and the luck of n. `n` is what the last year brought per quarter from accounts that are in the tier now.
+    `captured_value_share` is the share of the expected value of all accounts.
+    """
+    expected = scored["expected_value"].fillna(0.0).clip(lower=0.0)
+    total = float(expected.sum())
+    recent = _per_quarter(scored, opportunities, pd.Timestamp(model.as_of))
+    rows = []
+    for tier in [t for t in TIERS if (scored["tier"] == t).any()]:
+        inside = (scored["tier"] == tier).to_numpy()
+        p = float(scored.loc[inside, "win_probability"].mean())
+        row = {
+            "tier": tier,
+            "period": "now",
+            "accounts": float(inside.sum()),
+            "predicted": p,
+            "capacity": _capacity(tier, settings),
+        }
+        if tier in RANKED:
+            n = max(float(recent.get(tier, 0.0)), 1.0)
+            sd = np.hypot(_promise_error(model, market[inside], p), np.sqrt(p * (1 - p) / n))
+            row |= {"low": max(p - BAND * sd, 0.0), "high": min(p + BAND * sd, 1.0), "n": round(n, 1)}
+        if total:
+            row["captured_value_share"] = float(expected[inside].sum()) / total
+        rows.append(row)
+    return _table(rows)
+
+
+def check_tiers(predictions: pd.DataFrame, model: Model, scored: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """What tiers of the past promised and delivered: the artefact `tiers`, one row per tier and tested period.
+
+    Parameters
+    ----------
+    predictions : of the forward check: account_id, family_id, fold, period, account_probability, outcome, weight
+    model : its frozen tiers say which are in use
+    scored : today's value per account; probabilities are those of the past
+    settings : reads [capacity]
+
+    Returns
+    -------
+    DataFrame. `predicted` and `observed` are rates of the tested opportunities (outcomes not known yet by weight), `low` and
+    `high` the 90 % band of the observed rate given the prediction, `accounts` the accounts tested. Empty without a check.
+    """
+    if predictions.empty or not model.usable:
+        return _table([])
+    value = (scored["expected_value"] / scored["win_probability"]).fillna(1.0)
+    worth = pd.Series(value.to_numpy(), index=scored["account_id"])
+    known = predictions.assign(
+        expected=predictions["account_probability"] * predictions["account_id"].map(worth).fillna(0.0)
+    )
+    shares = _shares(scored, settings)
+    place = known.groupby("fold")["expected"].rank(ascending=False, pct=True, method="first")
+    edges = np.cumsum([shares[t] for t in RANKED[:2]])
+    known = known.assign(
+        tier=np.array(RANKED, dtype=object)[np.searchsorted(edges, place.to_numpy() - 1e-9, side="right")]
+    )
+    known = known.replace({"tier": _renamed(model)})
+    known = known[known["weight"] > 0]
+    won = (known["weight"] * known["outcome"] * known["account_id"].map(worth).fillna(0.0)).sum()
+    span = "/".join((known["period"].min().split("/")[0], known["period"].max().split("/")[-1]))
+    period = span if span.count("-") == 4 else "cross-validation"
+    rows = []
+    for tier, part in known.groupby("tier"):
+        earned = (part["weight"] * part["outcome"] * part["account_id"].map(worth).fillna(0.0)).sum()
+        rows.append(
+            {
+                "tier": str(tier),
+                "period": period,
+                "accounts": float(part["account_id"].nunique()),
+                **_delivered(part),
+                "capacity": _capacity(str(tier), settings),
+                "captured_value_share": float(earned / won) if won else np.nan,
+            }
+        )
+    return _table(rows)
+
+
+def findings(
+    model: Model, scored: pd.DataFrame, table: pd.DataFrame, settings: Settings, owners: pd.DataFrame
+) -> list[Finding]:
+    """What the tiers hold and promise, whether they kept it before, and where capacity does not fit."""
+    if not model.usable:
+        return []
+    now = table[table["period"] == "now"]
+    past = table[(table["period"] != "now") & table["observed"].notna()]
+    found = [_promise(now)]
+    if len(past):
+        found.append(_kept(past))
+    found += [_merged(name) for name in model.draws.get("merged", [])]
+    found += _capacity_conflicts(now, settings, owners)
+    flagged = scored["flags"].str.contains("unknown_fit").sum()
+    if flagged:
+        found.append(_unknown(int(flagged), len(scored)))
+    return found
+
+
+def _ranked_rows(scored: pd.DataFrame, market: pd.DataFrame) -> np.ndarray:
+    """Accounts that can have a place: in the market and with a segment."""
+    return (~market["account_type"].isin(OUT_OF_MARKET) & (scored["segment_id"] != UNASSIGNED)).to_numpy()
+
+
+def _sizes(count: int, settings: Settings) -> dict[str, int]:
+    """Accounts per tier: the capacity of the plan, else the default share; the last takes the rest."""
+    sizes, left = {}, count
+    for tier, share in SHARES.items():
+        capacity = _capacity(tier, settings)
+        sizes[tier] = min(left, int(capacity) if capacity is not None else round(share * count))
+        left -= sizes[tier]
+    return {**sizes, "tier_3": left}
+
+
+def _merge(draws: np.ndarray, values: np.ndarray, sizes: dict[str, int]) -> tuple[dict[str, int], list[str]]:
+    """Cumulated sizes of the tiers that can be told apart, and the names that were merged away."""
+    order = np.argsort(-values, kind="stable")
+    ends = np.cumsum(list(sizes.values()))
+    means = [draws[order[a:b]].mean(axis=0) for a, b in zip([0, *ends[:-1]], ends, strict=True) if b > a]
+    names = [t for t, n in sizes.items() if n > 0]
+    cumulated = dict(zip(names, ends[np.array(list(sizes.values())) > 0].tolist(), strict=True))
+    gone = [
+        better
+        for (better, above), (_, below) in itertools.pairwise(zip(names, means, strict=True))
+        if (above > below).mean() < TOLD_APART
+    ]
+    return {t: n for t, n in cumulated.items() if t not in gone}, gone
+
+
+def _cuts(values: np.ndarray, tiers: dict[str, int], floor: float) -> dict[str, float]:
+    """Lowest expected value of each tier; the last ranked tier goes down to break-even."""
+    falling = np.sort(values)[::-1]
+    last = list(tiers)[-1]
+    # Below break-even means below the cost of a touch, and never an expected loss.
+    lowest = max(floor, 0.0)
+    return {t: float(lowest if t == last else max(falling[n - 1], lowest)) for t, n in tiers.items()}
+
+
+def _draw_cuts(draws: np.ndarray, tiers: dict[str, int], floor: float) -> np.ndarray:
+    """Cut points of every draw (tiers × draws), found as those of the estimate are."""
+    falling = -np.sort(-draws, axis=0)
+    last = list(tiers)[-1]
+    lowest = np.full(draws.shape[1], max(floor, 0.0))
+    return np.array([lowest if t == last else np.maximum(falling[n - 1], lowest) for t, n in tiers.items()])
+
+
+def _capacity(tier: str, settings: Settings) -> float | None:
+    return getattr(settings.capacity, tier, None)
+
+
+def _shares(scored: pd.DataFrame, settings: Settings) -> dict[str, float]:
+    """Share of the ranked accounts that each tier takes."""
+    count = max(int(scored["tier"].isin([*RANKED, "not_icp"]).sum()), 1)
+    return {t: n / count for t, n in _sizes(count, settings).items()}
+
+
+def _renamed(model: Model) -> dict[str, str]:
+    """Tier that a merged one became."""
+    names = [t for t in RANKED if t in model.cuts]
+    return {t: next(n for n in names if n > t) for t in RANKED if t not in names and names and t < names[-1]}
+
+
+def _per_quarter(scored: pd.DataFrame, opportunities: pd.DataFrame, as_of: pd.Timestamp) -> pd.Series:
+    """Opportunities a quarter by tier, from the last year; all of them by quarters of a year where there are no dates."""
+    tier = opportunities["account_id"].map(scored.set_index("account_id")["tier"])
+    age = (as_of - opportunities["created_at"]).dt.days
+    counted = age.isna() | ((age >= 0) & (age < 365))
+    return tier[counted].value_counts() * QUARTER_DAYS / 365
+
+
+def _promise_error(model: Model, market: pd.DataFrame, p: float) -> float:
+    """Standard error of a tier's mean win probability: effects, level, and a period better or worse for all."""
+    effects = probability_draws(model, market).mean(axis=0).std()
+    level = float(model.checks.get("level_se", 0.0))
+    return float(np.sqrt(effects**2 + level**2 + (PERIOD_SD * p * (1 - p)) ** 2))
+
+
+def _delivered(part: pd.DataFrame) -> dict[str, float]:
+    """Predicted and observed rate of tested opportunities, and the band of the observed one."""
+    w = part["weight"].to_numpy() / part["weight"].sum()
+    p, y = part["account_probability"].to_numpy(), part["outcome"].to_numpy()
+    predicted = float(w @ p)
+    by_family = pd.Series(w * (y - p)).groupby(part["family_id"].to_numpy()).sum()
+    luck = max(float((w**2 * p * (1 - p)).sum()), float((by_family**2).sum()))
+    sd = float(np.sqrt(luck + (PERIOD_SD * predicted * (1 - predicted)) ** 2))
+    return {
+        "predicted": predicted,
+        "observed": float(w @ y),
+        "low": max(predicted - BAND * sd, 0.0),
+        "high": min(predicted + BAND * sd, 1.0),
+        "n": float(len(part)),
+    }
+
+
+def _table(rows: list[dict]) -> pd.DataFrame:
+    columns = [
+        "tier",
+        "period",
+        "accounts",
+        "predicted",
+        "observed",
+        "low",
+        "high",
+        "capacity",
+        "captured_value_share",
+        "n",
+    ]
+    text = {"tier": "str", "period": "str"}
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({c: text.get(c, "float64") for c in columns}).round(6)
+
+
+def _promise(now: pd.DataFrame) -> Finding:
+    ranked = now[now["tier"].isin(RANKED)]
+    best = ranked.iloc[0]
+    numbers = {
+        r.tier: {"accounts": r.accounts, "predicted": round(r.predicted, 4), "share": round(r.captured_value_share, 4)}
+        for r in ranked.itertuples()
+    }
+    sentence = (
+        f"{best['tier']} holds {best['accounts']:,.0f} accounts with {best['captured_value_share']:.0%} of the expected value; "
+        f"{best['predicted']:.0%} of their next opportunities should be won ({best['low']:.0%} to {best['high']:.0%} next quarter)."
+    )
+    return Finding(
+        "tier-promise",
+        STEP,
+        "info",
+        "next quarter",
+        sentence,
+        numbers,
+        action="Staff the tiers to this promise and check it next quarter.",
+    )
+
+
+def _kept(past: pd.DataFrame) -> Finding:
+    """Promise against delivery on the tested period; watch only when chance would hardly do it."""
+    from scipy.stats import chi2
+
+    spread = ((past["high"] - past["low"]) / (2 * BAND)).clip(lower=1e-6)
+    gaps = (past["observed"] - past["predicted"]) / spread
+    p_value = float(chi2.sf((gaps**2).sum(), len(past)))
+    text = "; ".join(f"{r.tier} {r.predicted:.0%} promised, {r.observed:.0%} won" for r in past.itertuples())
+    inside = int(((past["observed"] >= past["low"]) & (past["observed"] <= past["high"])).sum())
+    numbers = {"tiers": len(past), "inside": inside, "p_value": round(p_value, 4)}
+    numbers |= {
+        r.tier: {"predicted": round(r.predicted, 4), "observed": round(r.observed, 4), "n": r.n}
+        for r in past.itertuples()
+    }
+    sentence = f"Tiers set on earlier data and tested on what followed: {text}; {inside} of {len(past)} inside their 90 % band."
+    if p_value >= ALARM:
+        return Finding("tier-promise", STEP, "info", "tested period", sentence, numbers)
+    return Finding(
+        "calibration",
+        STEP,
+        "watch",
+        "tiers",
+        sentence,
+        numbers,
+        action="Find out what moved before promising rates by tier.",
+    )
+
+
+def _merged(name: str) -> Finding:
+    below = RANKED[RANKED.index(name) + 1]
+    return Finding(
+        "tiers-merged",
+        STEP,
+        "watch",
+        name,
+        f"{name} and {below} cannot be told apart with {TOLD_APART:.0%} certainty, so they are one tier.",
+        {"certainty": TOLD_APART},
+        action="Work them alike; more closed opportunities or better-filled traits would separate them.",
+    )
+
+
+def _capacity_conflicts(now: pd.DataFrame, settings: Settings, owners: pd.DataFrame) -> list[Finding]:
+    """Tiers larger than what the team can work."""
+    size = now.set_index("tier")["accounts"]
+    found = []
+    for tier in ("tier_1", "tier_2"):
+        capacity = _capacity(tier, settings)
+        if capacity is not None and size.get(tier, 0) > 1.05 * capacity:  # ties at the cut point all go up
+            found.append(_over(tier, float(size[tier]), float(capacity), "[capacity] of icplab.toml"))
+    team = owners["capacity"].sum() if len(owners) and "capacity" in owners else 0.0
+    if team and size.get("tier_1", 0) > team:
+        found.append(_over("tier_1", float(size["tier_1"]), float(team), "the sellers together"))
+    return found
+
+
+def _over(tier: str, accounts: float, capacity: float, whose: str) -> Finding:
+    sentence = f"{tier} holds {accounts:,.0f} accounts, {whose} can work {capacity:,.0f} in a quarter."
+    numbers = {"accounts": accounts, "capacity": capacity}
+    return Finding(
+        "over-capacity", STEP, "watch", tier, sentence, numbers, action="Lower the capacity of the tier, or staff it."
+    )
+
+
+def _unknown(flagged: int, accounts: int) -> Finding:
+    sentence = f"{flagged:,} of {accounts:,} accounts were never worked and lie outside everything that was: their fit is unknown."
+    return Finding(
+        "insufficient-evidence",
+        STEP,
+        "info",
+        "unknown fit",
+        sentence,
+        {"flagged": flagged, "accounts": accounts},
+        action="Work a small sample of them before believing their score.",
+    )
