@@ -201,6 +201,13 @@ def score_candidates(
     return _score(y, z, own, penalty, None if clusters is None else _codes(clusters))
 
 
+def cluster_sums(rows: ArrayLike, clusters: ArrayLike, parameters: int) -> Floats:
+    """Influences of rows summed by cluster, scaled so that their sums of squares are cluster-robust variances."""
+    codes = _codes(clusters)
+    sums = _cluster_sums(np.asarray(rows, dtype=float), codes)
+    return sums * np.sqrt(_correction(len(sums), len(codes), parameters))
+
+
 @dataclass(frozen=True)
 class _Task:
     """What all candidates share."""
