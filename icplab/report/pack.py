@@ -1,0 +1,311 @@
+"""Reads the artefacts of a run, makes `index.html`: the council pack, one page a director reads in three minutes.
+
+Every part works from artefacts alone and stands alone: what an artefact cannot tell is said in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from icplab.core import formats as fmt
+from icplab.core.errors import BadInput, ContractBroken
+from icplab.core.schema import ALL, UNASSIGNED
+from icplab.core.store import Store
+from icplab.report.market import map_view, reader_views
+from icplab.report.page import environment
+from icplab.report.provenance import provenance, read_json, read_settings
+from icplab.report.show import findings_html, table_html
+
+# Step, name in the navigation, the question its page answers.
+PAGES = (
+    ("10_align", "Align", "What is the plan, and what can this data tell?"),
+    ("20_performance", "Analyze", "Where do we win, earn and keep?"),
+    ("30_segments", "Segment", "Which groups of accounts are on the map?"),
+    ("40_traits", "Define ICP", "What do the accounts that win, stay and grow have in common?"),
+    ("50_tiers", "Prioritize", "Which accounts come first, and can the ranking be trusted?"),
+    ("60_activation", "Activate", "What goes into the CRM, campaigns and territories?"),
+    ("70_governance", "Govern", "What changed, and what does the council decide?"),
+)
+# Key figures on the first page, in this order: KPI, beginning of its basis, what it is called.
+HEADLINES = (
+    ("win_rate", "closed", "Win rate of closed opportunities"),
+    ("win_rate", "within", "Won within the horizon"),
+    ("acv", "median", "ACV of won opportunities, median"),
+    ("cycle_days", "won_median", "Cycle of won opportunities, median"),
+    ("grr", "", "Gross revenue retention"),
+    ("nrr", "", "Net revenue retention"),
+    ("ltv_cac", "", "LTV to CAC"),
+    ("payback_months", "", "CAC payback"),
+)
+# Findings of these codes say what changed; of the second set, what the data cannot tell.
+CHANGED = {
+    "compared-with-earlier", "no-earlier-run", "backtest-hit", "backtest-miss", "drift", "retire-segment",
+    "redefine-trait", "new-use-case", "price-or-product-change", "definition-change", "mix-shift",
+}  # fmt: skip
+UNKNOWN = {
+    "not-measured", "insufficient-evidence", "low-coverage", "small-group", "censoring", "no-usable-ranking",
+    "defaults-taken", "evidence-poor", "segments-none", "segments-constructive", "tiers-merged", "bulk-close",
+    "cut-export", "heavy-tail", "unknown-level", "not-describable",
+}  # fmt: skip
+SHOWN_FINDINGS = 6  # of each severity; the others open on demand
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What the council pack is made from; None where the run does not hold it."""
+
+    folder: Path
+    about: dict[str, Any]
+    kpis: pd.DataFrame | None
+    findings: pd.DataFrame | None
+    scores: pd.DataFrame | None
+    segments: pd.DataFrame | None
+    tiers: pd.DataFrame | None
+    traits: pd.DataFrame | None
+    segmentation: dict[str, Any] | None
+
+    @property
+    def currency(self) -> str:
+        return str(self.about.get("currency") or "")
+
+
+def render_index(run_folder: Path | str, context: Mapping[str, Any] | None = None) -> Path:
+    """Write `index.html` of a run from its artefacts.
+
+    Parameters
+    ----------
+    run_folder
+        Folder of the run, in the making or published; artefacts that are missing are said to be missing.
+    context
+        As in `render_page`; further `currency` and `inputs`. What is not given is read from `settings.json`,
+        `inputs.json` or `manifest.json` in the folder, where they are.
+
+    Returns
+    -------
+    Path
+        `run_folder/index.html`. The same artefacts give the same bytes.
+    """
+    folder = Path(run_folder)
+    about = _about(folder, dict(context or {}))
+    facts = provenance(folder, about)
+    pack = _read(folder, about)
+    view = {
+        "about": about,
+        "facts": facts,
+        "headline": _headline(pack),
+        "lede": _lede(pack),
+        "figures": _figures(pack),
+        **_finding_sections(pack),
+        "map": map_view(pack.scores, pack.segments, pack.tiers, pack.currency),
+        "readers": reader_views(pack.scores, pack.segments, pack.tiers, pack.traits, pack.currency),
+        "plan": _plan(pack),
+        "unknown": _unknown(pack),
+        "pages": _pages(pack),
+    }
+    path = folder / "index.html"
+    path.write_text(environment().get_template("pack.html.j2").render(view), encoding="utf-8")
+    return path
+
+
+def _about(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The context, completed from what lies in the folder."""
+    manifest = read_json(folder / "manifest.json")
+    settings = read_settings(folder)
+    for key in ("period", "as_of", "inputs", "seed"):
+        if not about.get(key) and manifest.get(key):
+            about[key] = manifest[key]
+    if settings and not about.get("currency"):
+        about["currency"] = settings.workspace.currency
+    about.setdefault("period", folder.name)
+    known = {name: title for name, title, _ in PAGES}
+    there = [p.stem for p in sorted(folder.glob("[0-9]*.html"))]
+    given = dict(about.get("pages") or ())
+    about["pages"] = [(name, given.get(name) or known.get(name, name)) for name in there]
+    about["step"] = "index"
+    return about
+
+
+def _read(folder: Path, about: dict[str, Any]) -> Pack:
+    store = Store(folder)
+    names = ("kpis", "findings", "scores", "segments", "tiers", "traits")
+    tables = {name: _maybe(store.read, name) for name in names}
+    return Pack(folder, about, segmentation=_maybe(store.read_json, "segmentation"), **tables)
+
+
+def _maybe(read: Callable[[str], Any], name: str) -> Any:
+    """An artefact, or None where it is missing or broken."""
+    try:
+        return read(name)
+    except (BadInput, ContractBroken, OSError, ValueError):
+        return None
+
+
+def _headline(pack: Pack) -> str:
+    if pack.findings is None:
+        return "This run wrote no findings"
+    counts = pack.findings["severity"].value_counts()
+    act, watch = int(counts.get("act", 0)), int(counts.get("watch", 0))
+    decide = f"{_word(act).capitalize()} thing{'s' if act != 1 else ''} to decide"
+    return f"{decide}, {_word(watch)} to watch"
+
+
+def _word(count: int) -> str:
+    return NUMBER_WORDS[count] if count < len(NUMBER_WORDS) else f"{count:,}"
+
+
+def _lede(pack: Pack) -> str:
+    """The state of the market in two sentences."""
+    said = []
+    if pack.segments is not None and len(pack.segments):
+        verdict = {
+            "natural": "natural segments",
+            "reproducible": "reproducible segments",
+            "constructive": "segments drawn for use, not found in nature",
+            "none": "whole market without segments",
+        }.get(str((pack.segmentation or {}).get("verdict")), "segments")
+        count = int((pack.segments["segment_id"] != UNASSIGNED).sum())
+        said.append(
+            f"The map has {_word(count)} {verdict}."
+            if verdict != "whole market without segments"
+            else "The data shows no segments: the map is the whole market."
+        )
+    if pack.scores is not None and len(pack.scores):
+        first = pack.scores[pack.scores["tier"] == "tier_1"]
+        values = pack.scores["expected_value"].clip(lower=0)
+        if len(first) and values.sum() > 0:
+            share = first["expected_value"].clip(lower=0).sum() / values.sum()
+            said.append(
+                f"Of {len(pack.scores):,} accounts, {len(first):,} are tier 1; they hold {fmt.percent(share)} of the expected value."
+            )
+        elif not len(first):
+            said.append(f"None of {len(pack.scores):,} accounts is put in tier 1: the data supports no ranking.")
+    return " ".join(said)
+
+
+def _figures(pack: Pack) -> list[dict[str, str]]:
+    """Headline KPIs of the whole business, each with interval, basis and n."""
+    if pack.kpis is None:
+        return []
+    whole = pack.kpis[(pack.kpis["cut"] == ALL) & (pack.kpis["period"] == ALL)]
+    tiles = []
+    for kpi, basis, label in HEADLINES:
+        rows = whole[(whole["kpi"] == kpi) & whole["basis"].fillna("").str.startswith(basis)]
+        if len(rows):
+            tiles.append(_tile(rows.iloc[0].to_dict(), label, pack.currency))
+    return tiles
+
+
+def _tile(row: Mapping[Any, Any], label: str, currency: str) -> dict[str, str]:
+    basis = str(row["basis"] or "")
+    label = f"Won within {basis[7:-1]} days" if basis.startswith("within_") and basis.endswith("d") else label
+    if row["status"] != "ok" or pd.isna(row["value"]):
+        state = "not enough data" if row["status"] == "insufficient" else "not measured"
+        return {"label": label, "none": state, "note": fmt.text(row["note"]) if row["note"] else ""}
+    unit = str(row["unit"] or "")
+    bounds = "" if pd.isna(row["low"]) else f"95 % interval {fmt.interval(row['low'], row['high'], unit, row['value'])}"
+    size = "" if pd.isna(row["n"]) else f"n {fmt.integer(row['n'])}"
+    return {"label": label, "value": fmt.quantity(row["value"], unit, currency), "bounds": bounds, "n": size}
+
+
+def _finding_sections(pack: Pack) -> dict[str, Any]:
+    """Findings to decide and to watch, and those that say what changed, as lists of HTML."""
+    if pack.findings is None:
+        return {"decide": None, "watch": None, "changed": None}
+    found = pack.findings
+    urgent = found["severity"] != "info"
+    return {
+        "decide": _list(pack, found[found["severity"] == "act"]),
+        "watch": _list(pack, found[found["severity"] == "watch"]),
+        "changed": _list(pack, found[found["code"].isin(CHANGED) & ~urgent]),
+    }
+
+
+def _list(pack: Pack, rows: pd.DataFrame) -> dict[str, Any]:
+    links = {name: f"{name}.html" for name, _ in pack.about["pages"]}
+    rows = rows.sort_values(["step", "code", "subject", "sentence"], kind="stable")
+    first, rest = rows.head(SHOWN_FINDINGS), rows.iloc[SHOWN_FINDINGS:]
+    return {
+        "count": len(rows),
+        "first": Markup(findings_html(first, steps=links)) if len(first) else "",
+        "rest": Markup(findings_html(rest, steps=links)) if len(rest) else "",
+        "more": len(rest),
+    }
+
+
+def _plan(pack: Pack) -> Markup | None:
+    """Attainment in the latest period with a plan, as a table; None without targets."""
+    if pack.kpis is None:
+        return None
+    rows = pack.kpis[(pack.kpis["kpi"] == "attainment") & (pack.kpis["status"] == "ok") & pack.kpis["value"].notna()]
+    dated = rows[rows["period"] != ALL]
+    rows = dated[dated["period"] == dated["period"].max()] if len(dated) else rows
+    if rows.empty:
+        return None
+    table = rows.assign(
+        scope=rows["level"].where(rows["cut"] != ALL, "whole business"),
+        verdict=_attained(rows),
+    ).sort_values(["basis", "scope"])[["basis", "scope", "value", "low", "high", "verdict", "period"]]
+    formats = {"value": ("percent", "low", "high")}
+    labels = {"basis": "Planned figure", "scope": "For", "value": "Reached, share of plan", "verdict": "Verdict"}
+    caption = f"Plan against actual, {rows['period'].iloc[0]}"
+    html = table_html(table.drop(columns="period"), caption, formats, labels=labels)
+    return Markup(html)
+
+
+def _attained(rows: pd.DataFrame) -> pd.Series:
+    """Met, missed or open: an interval that crosses the plan is neither."""
+    low, high = rows["low"].fillna(rows["value"]), rows["high"].fillna(rows["value"])
+    verdict = pd.Series("not decided by the data", index=rows.index)
+    return verdict.mask(high < 1, "missed").mask(low >= 1, "met")
+
+
+def _unknown(pack: Pack) -> list[str]:
+    """What this run cannot tell, in sentences."""
+    said: list[str] = []
+    if pack.findings is not None:
+        rows = pack.findings[pack.findings["code"].isin(UNKNOWN)]
+        said += [fmt.plain(s, 600) for s in rows.sort_values(["step", "code", "subject"])["sentence"].drop_duplicates()]
+    if pack.kpis is not None:
+        whole = pack.kpis[(pack.kpis["cut"] == ALL) & (pack.kpis["period"] == ALL)]
+        missing = whole[whole["status"] == "not_measured"]["kpi"].drop_duplicates().sort_values()
+        if len(missing):
+            said.append(
+                f"Not measured, because the exports do not hold what it takes: {', '.join(map(fmt.plain, missing))}."
+            )
+        groups = pack.kpis[(pack.kpis["cut"] != ALL) & (pack.kpis["period"] == ALL)]
+        few = int((groups["status"] == "insufficient").sum())
+        if few:
+            said.append(
+                f"{few:,} of {len(groups):,} figures of groups rest on too few observations and are not printed as figures."
+            )
+    if pack.scores is not None and len(pack.scores):
+        outside = int(pack.scores["flags"].fillna("").str.contains("unknown_fit").sum())
+        if outside:
+            said.append(
+                f"{outside:,} accounts are unlike any account that was ever worked; their scores are extrapolations."
+            )
+    return said
+
+
+def _pages(pack: Pack) -> list[dict[str, str]]:
+    """The seven pages with their question and what was found there."""
+    questions = {name: question for name, _, question in PAGES}
+    return [
+        {"href": f"{name}.html", "title": title, "question": questions.get(name, ""), "has": _found_in(pack, name)}
+        for name, title in pack.about["pages"]
+    ]
+
+
+def _found_in(pack: Pack, step: str) -> str:
+    if pack.findings is None:
+        return ""
+    counts = pack.findings.loc[pack.findings["step"] == step, "severity"].value_counts()
+    words: Sequence[tuple[str, str]] = (("act", "to decide"), ("watch", "to watch"), ("info", "noted"))
+    return ", ".join(f"{int(counts[s])} {word}" for s, word in words if counts.get(s))
