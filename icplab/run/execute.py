@@ -84,29 +84,24 @@ def execute_notebook(
             kernel=kernel,
             ended=ended,
         )
-    book = clean_notebook(json.loads(target.read_text(encoding="utf-8")))
+    book = json.loads(target.read_text(encoding="utf-8"))
+    started = sum(bool(c["metadata"]["papermill"]["start_time"]) for c in _code_cells(book))
+    book = clean_notebook(book)
     _write_notebook(book, target)
-    return judge_notebook(book, target, ended.get("why", ""))
+    if ended:
+        return Outcome(target, ended["why"], max(started, 1))
+    return judge_notebook(book, target)
 
 
-def judge_notebook(book: Mapping, path: Path, ended: str = "") -> Outcome:
-    """Whether every code cell of an executed notebook ran, in order, without an error output.
-
-    Parameters
-    ----------
-    book : executed notebook
-    path : where it is stored
-    ended : why its kernel ended early, where that is known
-    """
-    cells = [c for c in book["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
-    for number, cell in enumerate(cells, start=1):
+def judge_notebook(book: Mapping, path: Path) -> Outcome:
+    """Whether every code cell of an executed notebook ran, in order, without an error output."""
+    for number, cell in enumerate(_code_cells(book), start=1):
         errors = [o for o in cell["outputs"] if o["output_type"] == "error"]
         if errors:
             return Outcome(path, _one_line(f"{errors[0]['ename']}: {errors[0]['evalue']}"), number)
-        if cell["execution_count"] != number and not ended:
+        if cell["execution_count"] != number:
             return Outcome(path, "the cell did not run", number)
-    started = sum(c["execution_count"] is not None for c in cells)
-    return Outcome(path, ended, max(started, 1) if ended else None)
+    return Outcome(path)
 
 
 def clean_notebook(book: dict) -> dict:
@@ -127,6 +122,11 @@ def clean_notebook(book: dict) -> dict:
         if cell["cell_type"] == "code":
             cell["outputs"] = [_clean_output(o) for o in _join_streams(cell["outputs"])]
     return book
+
+
+def _code_cells(book: Mapping) -> list[dict]:
+    """Cells that are executed; empty ones are skipped by the client."""
+    return [c for c in book["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
 
 
 def _join_streams(outputs: list[dict]) -> list[dict]:
@@ -168,7 +168,7 @@ def _papermill() -> Any:
         import papermill
     from papermill.engines import papermill_engines
 
-    from icplab.run.provisioner import ForkedEngine
+    from icplab.run.engine import ForkedEngine
 
     papermill_engines.register(ENGINE, ForkedEngine)
     logging.getLogger("papermill").setLevel(logging.ERROR)

@@ -27,8 +27,8 @@ FIXED_ENVIRONMENT = {
     "PYTHONUTF8": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a thread before the fork would be missing in the kernels
 }
-# What a typical notebook imports, and what a kernel loads while it starts.
-PRELOADED = (
+# What a kernel loads while it starts, and what a typical notebook imports.
+KERNEL_MODULES = (
     "ipykernel.kernelapp",
     "ipykernel.zmqshell",
     "ipykernel.comm.manager",
@@ -42,6 +42,8 @@ PRELOADED = (
     "IPython.core.oinspect",
     "IPython.extensions.storemagic",
     "matplotlib_inline.backend_inline",
+)
+LIBRARIES = (
     "pandas",
     "pyarrow.parquet",
     "duckdb",
@@ -89,14 +91,14 @@ class Zygote:
         self.environment["IPYTHONDIR"] = str(self.folder / "ipython")  # no start-up files, no history of the user
         self._log = log
         self._lock = threading.Lock()
-        self._started = 0
+        self._managers: list[Any] = []
         self._open()
 
     def _open(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs, self._log.open("ab") if self._log else open(os.devnull, "wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "icplab.run.zygote", str(theirs.fileno()), *PRELOADED],
+                [sys.executable, "-m", "icplab.run.zygote", str(theirs.fileno()), *KERNEL_MODULES, *LIBRARIES],
                 pass_fds=[theirs.fileno()],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -114,7 +116,10 @@ class Zygote:
         self.close()
 
     def close(self) -> None:
-        """End the zygote and every kernel it forked."""
+        """End the zygote and every kernel it forked, the unused ones too."""
+        for manager in self._managers:
+            if manager.has_kernel:
+                end_kernel(manager)
         with contextlib.suppress(OSError, ValueError):
             self._socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError, ValueError):
@@ -133,8 +138,8 @@ class Zygote:
 
         from icplab.run.provisioner import forked_manager
 
-        self._started += 1
-        manager = forked_manager(self, self.folder / f"k{self._started}.json")
+        manager = forked_manager(self, self.folder / f"k{len(self._managers)}.json")
+        self._managers.append(manager)
         run_sync(manager.start_kernel)(cwd=str(cwd), env=dict(self.environment))
         return manager
 
@@ -161,6 +166,13 @@ class Zygote:
         if not answer:
             raise ZygoteGone("the process that forks kernels has ended")
         return json.loads(answer)
+
+
+def end_kernel(manager: Any) -> None:
+    """Kill a kernel and release what its manager holds. Whatever a step made, it has written and closed by then."""
+    from jupyter_core.utils import run_sync
+
+    run_sync(manager.shutdown_kernel)(now=True)
 
 
 def kernel_environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -244,7 +244,7 @@ def _publish(run: Run) -> Path:
 
     with run.progress.step("publish", "council pack, artefacts, manifest"):
         folder = gather_run(run)
-        render_index(folder)
+        render_index(folder, _run_context(run))
         write_manifest(folder, manifest_facts(run))
         publish_run(folder, run.target)
         render_runs(run.reports)
@@ -252,12 +252,18 @@ def _publish(run: Run) -> Path:
 
 
 def _page_context(run: Run, notebook: Notebook) -> dict[str, object]:
-    """What a page says about its run, and the pages it links to."""
+    """What a page says about its step and its run."""
+    return {**_run_context(run), "step": notebook.name, "title": title_of(notebook)}
+
+
+def _run_context(run: Run) -> dict[str, object]:
+    """What every page says about its run, and the pages it links to."""
     return {
-        "step": notebook.name,
-        "title": title_of(notebook),
         "as_of": run.as_of,
         "period": run.target.name,
         "workspace": run.settings.workspace.name,
+        "currency": run.settings.workspace.currency,
+        "seed": run.settings.workspace.seed,
+        "inputs": run.inputs,
         "pages": [(n.name, title_of(n)) for n in run.notebooks],
     }

@@ -1,22 +1,16 @@
-"""Reads a zygote's answers, makes what jupyter_client and Papermill expect: a kernel's process, its manager, an engine."""
+"""Reads a zygote's answers, makes what jupyter_client expects: the process of a kernel, and its manager."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
-from jupyter_core.utils import run_sync
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import Engine, NotebookExecutionManager
 
 from icplab.run.kernels import POLL_SECONDS, SOCKET_PATH_LIMIT, Zygote, ZygoteGone
 
@@ -91,53 +85,3 @@ def forked_manager(zygote: Zygote, connection_file: Path) -> ForkedKernelManager
     provisioner.zygote = zygote
     manager.kernel_id, manager.provisioner = kernel_id, provisioner
     return manager
-
-
-class ForkedEngine(Engine):
-    """Papermill engine that runs a notebook in a kernel it is given, and reports the truth about how that ended."""
-
-    @classmethod
-    def execute_managed_notebook(
-        cls,
-        nb_man: NotebookExecutionManager,
-        kernel_name: str,
-        *,
-        kernel: Callable[[], ForkedKernelManager],
-        ended: dict[str, str],
-        start_timeout: int = 60,
-        execution_timeout: int | None = None,
-        **_: Any,
-    ) -> None:
-        """Run all cells; a dead kernel or a timeout is noted in `ended`, as Papermill would call both completed."""
-        manager = kernel()
-        client = PapermillNotebookClient(
-            nb_man,
-            km=manager,
-            kernel_name=kernel_name,
-            timeout=execution_timeout,
-            startup_timeout=start_timeout,
-            coalesce_streams=True,
-            log=logging.getLogger("icplab.run"),
-        )
-        try:
-            client.execute(cleanup_kc=False)
-        except CellTimeoutError:
-            ended["why"] = f"a cell ran longer than {execution_timeout} s"
-        except (DeadKernelError, RuntimeError) as error:
-            ended["why"] = _cause_of_death(manager, error)
-        finally:
-            if client.kc is not None:
-                client.kc.stop_channels()
-            run_sync(manager.shutdown_kernel)(now=True)
-
-
-def _cause_of_death(manager: ForkedKernelManager, error: Exception) -> str:
-    """Why a kernel is no more, in words."""
-    status = run_sync(manager.provisioner.poll)() if manager.provisioner else None
-    if status is None:
-        return f"the kernel did not answer: {error}"
-    if status < 0:
-        name = signal.Signals(-status).name
-        hint = " (out of memory?)" if status == -signal.SIGKILL else ""
-        return f"the kernel was ended by {name}{hint}"
-    return f"the kernel ended with exit code {status}"
