@@ -12,11 +12,12 @@ from icplab.performance.cuts import quarter_end
 from icplab.performance.facts import MEETING, Slice
 from icplab.performance.rows import Row
 
-# What plans call the figures that are planned; the key figure that answers.
-PLANNED = {
-    **dict.fromkeys(("won_amount", "revenue", "bookings", "won_acv", "new_acv", "acv_won"), "won_amount"),
-    **dict.fromkeys(("won", "wins", "new_customers", "customers", "deals_won"), "won"),
-    **{name: name for name in ("lost", "win_rate", "acv", "cac", "ltv_cac", "grr", "nrr", "meeting_rate")},
+# What plans call the figures that are planned; the key figure and basis that answer. A planned win rate counts every loss.
+PLANNED: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("won_amount", "revenue", "bookings", "won_acv"), ("won_amount", "closed")),
+    **dict.fromkeys(("won", "wins", "deals_won"), ("won", "closed")),
+    "lost": ("lost", "closed"),
+    "win_rate": ("win_rate", "closed_broad"),
 }
 ADDED_UP = ("won_amount", "won", "lost")  # a year's figure is the sum of its quarters
 
@@ -37,7 +38,10 @@ def measure_attainment(piece: Slice, measured: Sequence[Row]) -> Iterator[Row]:
     targets = _targets_of(piece)
     if not len(targets):
         return
-    actual = {(r["period"], r["kpi"]): r for r in reversed(measured) if r["status"] != "not_measured"}
+    actual = {(r["period"], r["kpi"], r["basis"]): r for r in measured if r["status"] != "not_measured"}
+    # A plan for a period that has not begun is not missed yet.
+    last = piece.facts.quarters[-1] if piece.facts.quarters else ""
+    targets = targets[(targets["period"] <= last) | (targets["period"] == last[:4])]
     for period, metric, planned in zip(targets["period"], targets["metric"], targets["target"], strict=True):
         yield _attained(piece, period, metric, float(planned), actual)
 
@@ -90,9 +94,9 @@ def _targets_of(piece: Slice) -> pd.DataFrame:
     return targets[match].drop_duplicates(["period", "metric"]).sort_values(["period", "metric"])
 
 
-def _attained(piece: Slice, period: str, metric: str, target: float, actual: dict[tuple[str, str], Row]) -> Row:
+def _attained(piece: Slice, period: str, metric: str, target: float, actual: dict[tuple[str, str, str], Row]) -> Row:
     facts = piece.facts
-    kpi = PLANNED.get(metric.lower().strip(), "")
+    kpi, basis = PLANNED.get(metric.lower().strip(), ("", ""))
     blank = {**rows.not_measured(piece, "attainment", metric, "ratio", ""), "period": period}
     if not kpi or not facts.settings.dated:
         return {**blank, "note": "the plan names a metric that is not measured" if not kpi else "no dates"}
@@ -102,11 +106,11 @@ def _attained(piece: Slice, period: str, metric: str, target: float, actual: dic
         end = quarter_end(period, facts.settings.calendar.fiscal_year_start)
     except ValueError:
         return {**blank, "note": "the period is neither a quarter such as 2026Q3 nor a year such as 2026"}
-    found = _actual(period, kpi, actual)
+    found = _actual(period, kpi, basis, actual)
     if found is None:
-        return {**blank, "note": f"{kpi} is not measured for {period}"}
+        return {**blank, "note": f"{kpi} ({basis}) is not measured for {period}"}
     running = end > facts.as_of
-    note = f"plan {target:g}" + (f"; the period runs to {end:%Y-%m-%d}" if running else "")
+    note = f"plan {target:g}, against {kpi} ({basis})" + (f"; the period runs to {end:%Y-%m-%d}" if running else "")
     value, low, high, n = (found[c] for c in ("value", "low", "high", "n"))
     return rows.row(
         piece,
@@ -123,11 +127,11 @@ def _attained(piece: Slice, period: str, metric: str, target: float, actual: dic
     )
 
 
-def _actual(period: str, kpi: str, actual: dict[tuple[str, str], Row]) -> Row | None:
+def _actual(period: str, kpi: str, basis: str, actual: dict[tuple[str, str, str], Row]) -> Row | None:
     """The measured figure of a quarter, or of a year as the sum of its quarters."""
-    if (period, kpi) in actual:
-        return actual[period, kpi]
-    quarters = [r for (p, k), r in actual.items() if k == kpi and p.startswith(f"{period}Q")]
+    if (period, kpi, basis) in actual:
+        return actual[period, kpi, basis]
+    quarters = [r for (p, k, b), r in actual.items() if (k, b) == (kpi, basis) and p.startswith(f"{period}Q")]
     if "Q" in period or kpi not in ADDED_UP or not quarters:
         return None
     return {

@@ -102,22 +102,14 @@ def _quarters(piece: Slice, deals: pd.DataFrame) -> Iterator[Row]:
     """Counts and closed win rate of every quarter that ends inside the window (whole quarters, not cut by it)."""
     names = piece.facts.quarters
     part = deals[deals["quarter"] >= 0]
-    decided = part[~part["no_decision"]]
-    won, lost = part[part["won"]], part[part["lost"]]
-    wins, trials = by_quarter(piece, decided[decided["won"]]), by_quarter(piece, decided)
-    n_won, n_lost = by_quarter(piece, won).sum(axis=0), by_quarter(piece, lost).sum(axis=0)
+    won, narrow = by_quarter(piece, part[part["won"]]), by_quarter(piece, part[~part["no_decision"]])
+    broad, nothing = by_quarter(piece, part), "nothing closed in the quarter"
     for i, quarter in enumerate(names):
-        yield rows.count(piece, "won", "closed", n_won[i], quarter)
-        yield rows.count(piece, "lost", "closed", n_lost[i], quarter)
-        yield rows.proportion(
-            piece,
-            "win_rate",
-            "closed",
-            wins[:, i],
-            trials[:, i],
-            period=quarter,
-            nothing="nothing closed in the quarter",
-        )
+        wins, decided = won[:, i], {"closed": narrow[:, i], "closed_broad": broad[:, i]}
+        yield rows.count(piece, "won", "closed", wins.sum(), quarter)
+        yield rows.count(piece, "lost", "closed", broad[:, i].sum() - wins.sum(), quarter)
+        for basis, trials in decided.items():
+            yield rows.proportion(piece, "win_rate", basis, wins, trials, period=quarter, nothing=nothing)
 
 
 def by_quarter(piece: Slice, frame: pd.DataFrame, values: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:

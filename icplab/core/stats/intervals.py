@@ -103,10 +103,10 @@ def effective_trials(
     -----
     Korn and Graubard (1998); Dean and Pagano (2015) find the Wilson interval on it to cover best.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     p, v, n, f = (np.asarray(a, dtype=float) for a in (rate, variance, trials, units))
-    penalty = (_normal_quantile(level) / t.ppf((1 + level) / 2, np.maximum(f - 1, 1))) ** 2
+    penalty = (_normal_quantile(level) / stdtrit(np.maximum(f - 1, 1), (1 + level) / 2)) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         effective = p * (1 - p) / v * np.where(f < n, penalty, 1.0)
     return np.clip(np.where(v > 0, effective, f), np.minimum(1, f), n)
@@ -196,7 +196,7 @@ def cox_mean(values: npt.ArrayLike, level: float = LEVEL) -> tuple[float, float,
     -----
     Zhou and Gao (1997), Cox's method with the t quantile of Olsson (2005). Wrong where amounts are not log-normal.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     logs = np.asarray(values, dtype=float)
     logs = np.log(logs[logs > 0])
@@ -204,7 +204,7 @@ def cox_mean(values: npt.ArrayLike, level: float = LEVEL) -> tuple[float, float,
         return np.nan, np.nan, np.nan
     n, variance = len(logs), logs.var(ddof=1)
     centre = logs.mean() + variance / 2
-    half = t.ppf((1 + level) / 2, n - 1) * np.sqrt(variance / n + variance**2 / (2 * (n - 1)))
+    half = stdtrit(n - 1, (1 + level) / 2) * np.sqrt(variance / n + variance**2 / (2 * (n - 1)))
     return float(np.exp(centre)), float(np.exp(centre - half)), float(np.exp(centre + half))
 
 
