@@ -93,7 +93,7 @@ def kpis() -> pd.DataFrame:
         ("segment", HOSTILE[3], "2026Q2", "attainment", "won", 0.6, 0.5, 0.71, 40, "ratio", "ok", ""),
         ("segment", HOSTILE[0], "all", "win_rate", "closed", np.nan, np.nan, np.nan, 8, "fraction", "insufficient", ""),
     ]
-    columns = "cut level period kpi basis value low high n unit status note".split()
+    columns = ["cut", "level", "period", "kpi", "basis", "value", "low", "high", "n", "unit", "status", "note"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -19,19 +19,9 @@ from icplab.core.schema import ALL, UNASSIGNED
 from icplab.core.store import Store
 from icplab.report.market import map_view, reader_views
 from icplab.report.page import environment
-from icplab.report.provenance import provenance, read_json, read_settings
+from icplab.report.provenance import PAGES, navigation, provenance, read_json, read_settings
 from icplab.report.show import findings_html, table_html
 
-# Step, name in the navigation, the question its page answers.
-PAGES = (
-    ("10_align", "Align", "What is the plan, and what can this data tell?"),
-    ("20_performance", "Analyze", "Where do we win, earn and keep?"),
-    ("30_segments", "Segment", "Which groups of accounts are on the map?"),
-    ("40_traits", "Define ICP", "What do the accounts that win, stay and grow have in common?"),
-    ("50_tiers", "Prioritize", "Which accounts come first, and can the ranking be trusted?"),
-    ("60_activation", "Activate", "What goes into the CRM, campaigns and territories?"),
-    ("70_governance", "Govern", "What changed, and what does the council decide?"),
-)
 # Key figures on the first page, in this order: KPI, beginning of its basis, what it is called.
 HEADLINES = (
     ("win_rate", "closed", "Win rate of closed opportunities"),
@@ -124,10 +114,9 @@ def _about(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
     if settings and not about.get("currency"):
         about["currency"] = settings.workspace.currency
     about.setdefault("period", folder.name)
-    known = {name: title for name, title, _ in PAGES}
     there = [p.stem for p in sorted(folder.glob("[0-9]*.html"))]
     given = dict(about.get("pages") or ())
-    about["pages"] = [(name, given.get(name) or known.get(name, name)) for name in there]
+    about["pages"] = navigation((name, given.get(name, name)) for name in there)
     about["step"] = "index"
     return about
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from icplab.core.charts import without_title
 from icplab.report.clean import clean_html, clean_markdown, number_headings, plain_block
-from icplab.report.provenance import provenance
+from icplab.report.provenance import navigation, provenance
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Cells that never reach the page: parameters stand in the footer.
@@ -57,7 +57,7 @@ def render_page(
     notebook, page = Path(notebook), Path(page)
     cells = nbformat.read(notebook, as_version=4)
     about = dict(context or {})
-    about.setdefault("pages", list(nav))
+    about["pages"] = navigation(about.get("pages") or nav)
     about["step"] = page.stem
     sections = _sections(cells)
     failure = _failure(cells) or _told(about.get("failure"))

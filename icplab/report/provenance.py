@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,16 @@ from icplab.core import formats as fmt
 from icplab.core.config import Settings, settings_from_json
 from icplab.core.store import sha256_of
 
+# Step, name in the navigation, the question its page answers.
+PAGES = (
+    ("10_align", "Align", "What is the plan, and what can this data tell?"),
+    ("20_performance", "Analyze", "Where do we win, earn and keep?"),
+    ("30_segments", "Segment", "Which groups of accounts are on the map?"),
+    ("40_traits", "Define ICP", "What do the accounts that win, stay and grow have in common?"),
+    ("50_tiers", "Prioritize", "Which accounts come first, and can the ranking be trusted?"),
+    ("60_activation", "Activate", "What goes into the CRM, campaigns and territories?"),
+    ("70_governance", "Govern", "What changed, and what does the council decide?"),
+)
 PACKAGES = ("pandas", "numpy", "scikit-learn", "statsmodels", "duckdb")
 HASH_SHOWN = 12  # hexadecimal digits of a hash that a page prints; the manifest holds all
 
@@ -30,6 +40,12 @@ def read_settings(folder: Path) -> Settings | None:
     """The settings a run was made with, where the folder holds them."""
     path = folder / "settings.json"
     return settings_from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def navigation(pages: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Step and short name for every page; pages that are not steps keep the title they came with."""
+    short = {name: label for name, label, _ in PAGES}
+    return [(name, short.get(name) or fmt.plain(title, 40)) for name, title in pages]
 
 
 def provenance(folder: Path, about: dict[str, Any], notebook: Path | None = None) -> dict[str, Any]:
