@@ -18,7 +18,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
-from icplab.core.model import RANKED, Model
+from icplab.core.model import RANKED, Model, points_table
 from icplab.core.store import sha256_of
 
 STEP = "60_activation"
@@ -107,7 +107,7 @@ def write_files(
             "list definitions: filters, so that lists fill themselves",
             _with_version(list_definitions(rows), rows),
         ),
-        "points.csv": ("the scorecard, to apply by hand or by formula", _with_version(points_table(model), rows)),
+        "points.csv": ("the scorecard, to apply by hand or by formula", _with_version(_safe(card(model)), rows)),
     }
     if settings.privacy.contacts and contacts is not None and len(contacts):
         tables["contact_audience.csv"] = ("hashed addresses of people in tiers 1 and 2", _people(rows, contacts))
@@ -166,16 +166,14 @@ def list_definitions(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["list", "hubspot_filter", "salesforce_filter", "accounts"])
 
 
-def points_table(model: Model) -> pd.DataFrame:
-    """The scorecard as a table: input, level, points; then how points become a probability, and the tier cut points."""
-    lines: list[tuple[str, str, float]] = [("base", "", model.base_points)]
-    for item in model.of("accounts"):
-        lines += [(item.name, level, points) for level, points in zip(item.levels, item.points, strict=True)]
-        lines.append((item.name, "(unknown)", item.missing))
+def card(model: Model) -> pd.DataFrame:
+    """The scorecard of accounts, how points become a probability, and the tier cut points: to apply by hand or by formula."""
+    points = points_table(model)
+    points = points[points["table"] == "accounts"].drop(columns="table")
     intercept, slope = model.calibration
-    lines += [("probability = 1 / (1 + exp(-(a + b x points)))", "a", intercept), ("", "b", slope)]
-    lines += [(f"{tier} from expected value", "", cut) for tier, cut in model.cuts.items()]
-    return pd.DataFrame(lines, columns=["input", "level", "points"])
+    rest = [("probability: 1 / (1 + exp(-(a + b x points)))", "a", intercept), ("", "b", slope)]
+    rest += [(f"{tier} from expected value", "", cut) for tier, cut in model.cuts.items()]
+    return pd.concat([points, pd.DataFrame(rest, columns=["input", "level", "points"])], ignore_index=True)
 
 
 def neutralise(values: pd.Series) -> tuple[pd.Series, int]:
@@ -229,7 +227,7 @@ def _prepare(
     rows = rows.sort_values("account_id", ignore_index=True)
     dangerous_id = rows["account_id"].str[:1].isin(list(DANGEROUS))
     rows = rows[~dangerous_id].reset_index(drop=True)
-    unsafe = {}
+    unsafe: dict[str, int] = {}
     for column in ("name", "domain", "linkedin_url", "owner", "segment"):
         rows[column], count = neutralise(rows[column].astype("str"))
         unsafe |= {column: count} if count else {}
@@ -348,6 +346,12 @@ def _with_messages(cells: pd.DataFrame, playbook: Mapping) -> pd.DataFrame:
         values = cells["segment_id"].map(by_id).fillna(cells["segment"].map(by_id)).astype("str")
         said[f"segment_{key}"], _ = neutralise(values)
     return cells.assign(**said)
+
+
+def _safe(table: pd.DataFrame) -> pd.DataFrame:
+    """Text columns made harmless: levels come from the data."""
+    text = [str(c) for c in table if table[c].dtype == "str" or table[c].dtype == object]
+    return table.assign(**{c: neutralise(table[c].astype("str"))[0] for c in text})
 
 
 def _with_version(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

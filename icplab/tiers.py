@@ -27,6 +27,7 @@ BAND = 1.6448536  # standard normal quantile of a 90 % band
 PERIOD_SD = 0.10  # log odds by which a whole period may be better or worse for everybody
 ALARM = 0.002  # p-value over all tiers together below which the promise counts as broken; three tiers a quarter
 QUARTER_DAYS = 91
+INTENT_HIGH = 50.0  # intent score from which an account counts as in the market now
 
 
 def set_tiers(
@@ -169,6 +170,41 @@ def check_tiers(predictions: pd.DataFrame, model: Model, scored: pd.DataFrame, s
     return _table(rows)
 
 
+def join_tiers(promise: pd.DataFrame, delivered: pd.DataFrame) -> pd.DataFrame:
+    """The artefact `tiers`: promises of now and what was tested, one below the other."""
+    parts = [part for part in (promise, delivered) if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else promise
+
+
+def compare_promise(table: pd.DataFrame) -> pd.DataFrame:
+    """Promised and observed rate of each tested tier as chart rows: tier, what, value, low, high (band of the promise), n."""
+    tested = table[(table["period"] != "now") & table["observed"].notna()]
+    promised = tested.assign(what="promised, 90 % band", value=tested["predicted"])
+    observed = tested.assign(what="observed", value=tested["observed"], low=np.nan, high=np.nan)
+    rows = pd.concat([promised, observed], ignore_index=True).sort_values(["tier", "what"], kind="stable")
+    return rows[["tier", "what", "value", "low", "high", "n"]].reset_index(drop=True)
+
+
+def cross_with_intent(scored: pd.DataFrame) -> pd.DataFrame:
+    """Accounts by tier and intent (high from INTENT_HIGH on; unknown without activities): tier, intent, accounts."""
+    score = scored["intent_score"]
+    intent = np.where(score.isna(), "unknown", np.where(score >= INTENT_HIGH, "high", "low"))
+    counts = scored.assign(intent=intent).groupby(["tier", "intent"]).size().rename("accounts").reset_index()
+    return counts.assign(_order=counts["tier"].map({t: k for k, t in enumerate(TIERS)})).sort_values(
+        ["_order", "intent"], ignore_index=True
+    )[["tier", "intent", "accounts"]]
+
+
+def list_now(scored: pd.DataFrame, accounts: pd.DataFrame) -> pd.DataFrame:
+    """Accounts to call first: tiers 1 and 2 with high intent, best tier first, then by intent."""
+    inside = scored[scored["tier"].isin(RANKED[:2]) & (scored["intent_score"] >= INTENT_HIGH)]
+    named = inside.merge(accounts[["account_id", "name"]], on="account_id")
+    named = named.sort_values(["tier", "intent_score", "account_id"], ascending=[True, False, True], ignore_index=True)
+    return named[
+        ["account_id", "name", "segment_id", "tier", "fit_score", "intent_score", "win_probability", "expected_value"]
+    ]
+
+
 def findings(
     model: Model, scored: pd.DataFrame, table: pd.DataFrame, settings: Settings, owners: pd.DataFrame
 ) -> list[Finding]:
@@ -305,8 +341,12 @@ def _promise(now: pd.DataFrame) -> Finding:
     ranked = now[now["tier"].isin(RANKED)]
     best = ranked.iloc[0]
     numbers = {
-        r.tier: {"accounts": r.accounts, "predicted": round(r.predicted, 4), "share": round(r.captured_value_share, 4)}
-        for r in ranked.itertuples()
+        r["tier"]: {
+            "accounts": r["accounts"],
+            "predicted": round(r["predicted"], 4),
+            "share": round(r["captured_value_share"], 4),
+        }
+        for r in ranked.to_dict("records")
     }
     sentence = (
         f"{best['tier']} holds {best['accounts']:,.0f} accounts with {best['captured_value_share']:.0%} of the expected value; "
@@ -330,12 +370,14 @@ def _kept(past: pd.DataFrame) -> Finding:
     spread = ((past["high"] - past["low"]) / (2 * BAND)).clip(lower=1e-6)
     gaps = (past["observed"] - past["predicted"]) / spread
     p_value = float(chi2.sf((gaps**2).sum(), len(past)))
-    text = "; ".join(f"{r.tier} {r.predicted:.0%} promised, {r.observed:.0%} won" for r in past.itertuples())
+    text = "; ".join(
+        f"{r['tier']} {r['predicted']:.0%} promised, {r['observed']:.0%} won" for r in past.to_dict("records")
+    )
     inside = int(((past["observed"] >= past["low"]) & (past["observed"] <= past["high"])).sum())
     numbers = {"tiers": len(past), "inside": inside, "p_value": round(p_value, 4)}
     numbers |= {
-        r.tier: {"predicted": round(r.predicted, 4), "observed": round(r.observed, 4), "n": r.n}
-        for r in past.itertuples()
+        r["tier"]: {"predicted": round(r["predicted"], 4), "observed": round(r["observed"], 4), "n": r["n"]}
+        for r in past.to_dict("records")
     }
     sentence = f"Tiers set on earlier data and tested on what followed: {text}; {inside} of {len(past)} inside their 90 % band."
     if p_value >= ALARM:

@@ -71,7 +71,7 @@ class Model:
     horizon_days: int
     currency: str
     verdict: str  # usable, no-usable-ranking or insufficient-evidence
-    base_rate: float
+    base_rate: float | None  # overall win rate within the horizon; null when nothing is closed
     base_points: int = 0
     inputs: tuple[Input, ...] = ()
     calibration: tuple[float, float] = (0.0, 0.0)  # of accounts: probability = logistic(a + b × points)
@@ -169,7 +169,7 @@ def read_model(path: Path) -> Model:
 
 def add_segments(accounts: pd.DataFrame, account_segments: pd.DataFrame) -> pd.DataFrame:
     """Account table with segment_id, membership columns (where there are any) and motion; rows in account_id order."""
-    columns = ["account_id", "segment_id", *(c for c in account_segments if c.startswith(POSTERIOR))]
+    columns = ["account_id", "segment_id", *(c for c in map(str, account_segments) if c.startswith(POSTERIOR))]
     joined = accounts.drop(columns=[c for c in columns[1:] if c in accounts]).merge(
         account_segments[columns], on="account_id", how="left"
     )
@@ -201,7 +201,7 @@ def level_codes(item: Input, frame: pd.DataFrame) -> np.ndarray:
     if item.kind == "item":
         has = (";" + values.astype("str") + ";").str.contains(f";{item.item};", regex=False).fillna(False)
         return np.where(known, has.to_numpy("int64"), MISSING)
-    codes = pd.Index(item.levels).get_indexer(values.astype("str"))
+    codes = pd.Index(item.levels).get_indexer(pd.Index(values.astype("str")))
     rest = item.levels.index(OTHER) if OTHER in item.levels else UNSEEN
     return np.where(~known, MISSING, np.where(codes < 0, rest, codes))
 
@@ -288,6 +288,17 @@ def apply_model(model: Model, accounts: pd.DataFrame) -> pd.DataFrame:
     return scored
 
 
+def points_table(model: Model) -> pd.DataFrame:
+    """The scorecard as a table a person can apply: input, level, points (table of the input beside it)."""
+    lines: list[tuple[str, str, float, str]] = [("base", "", model.base_points, "accounts")]
+    for item in model.inputs:
+        lines += [
+            (item.name, level, points, item.table) for level, points in zip(item.levels, item.points, strict=True)
+        ]
+        lines.append((item.name, "(unknown)", item.missing, item.table))
+    return pd.DataFrame(lines, columns=["input", "level", "points", "table"])
+
+
 def account_points(model: Model, accounts: pd.DataFrame) -> np.ndarray:
     """Total of the card per account."""
     total = np.full(len(accounts), model.base_points, dtype="int64")
@@ -300,7 +311,7 @@ def win_probability(model: Model, points: np.ndarray, *, opportunity: bool = Fal
     """Probability of winning within the horizon for a total of points; the base rate where nothing ranks."""
     intercept, slope = model.opportunity_calibration if opportunity else model.calibration
     if not model.usable:
-        return np.full(len(points), model.base_rate)
+        return np.full(len(points), np.nan if model.base_rate is None else model.base_rate)
     return 1 / (1 + np.exp(-(intercept + slope * points)))
 
 
@@ -338,7 +349,11 @@ def _worth(value: Value, accounts: pd.DataFrame, draws: np.ndarray) -> np.ndarra
 def _keep(value: Value, accounts: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hard segments as shares (one 1 per row), no effect of their own, and discounted years kept of each."""
     names = [k for k in value.keep if k]
-    codes = pd.Index(names).get_indexer(accounts["segment_id"].astype("str")) if names else np.full(len(accounts), -1)
+    codes = (
+        pd.Index(names).get_indexer(pd.Index(accounts["segment_id"].astype("str")))
+        if names
+        else np.full(len(accounts), -1)
+    )
     shares = np.zeros((len(accounts), len(names) + 1))
     shares[np.arange(len(accounts)), codes] = 1.0  # unknown segments are -1: the whole market stands last
     keep = np.array([*(value.keep[k] for k in names), value.keep.get("", 1.0)])
@@ -462,7 +477,7 @@ def _tier_confidence(model: Model, accounts: pd.DataFrame, tier: pd.Series) -> n
 def _icp(model: Model, scored: pd.DataFrame, out_of_market: np.ndarray) -> pd.Series:
     """yes: wins at least as likely as average; unknown: no tier, or nothing like it was ever worked."""
     unknown = (scored["tier"] == "insufficient") | scored["flags"].str.contains("unknown_fit|incomplete", regex=True)
-    fits = scored["win_probability"] >= model.base_rate
+    fits = scored["win_probability"] >= (model.base_rate or 0.0)
     icp = np.where(
         out_of_market | (scored["tier"] == "not_icp"), "no", np.where(unknown, "unknown", np.where(fits, "yes", "no"))
     )

@@ -69,7 +69,7 @@ def fit_model(
         With verdict `no-usable-ranking` or `insufficient-evidence` it holds the base rate and the value model only.
     """
     outcome, weight = training.labels()
-    base_rate = float(np.average(outcome, weights=weight)) if weight.sum() else float("nan")
+    base_rate = round(float(np.average(outcome, weights=weight)), 6) if weight.sum() else None
     value, value_draws = fit_value(training, subscriptions, settings)
     model = Model(
         as_of=f"{training.as_of:%Y-%m-%d}",
@@ -78,7 +78,7 @@ def fit_model(
         horizon_days=training.horizon_days,
         currency=settings.workspace.currency,
         verdict=check.verdict,
-        base_rate=round(base_rate, 6),
+        base_rate=base_rate,
         value=value,
         segments=segments or {},
         checks=_checks(check),
@@ -170,27 +170,32 @@ def findings(check: ForwardCheck, model: Model) -> list[Finding]:
     return found
 
 
+def _figures(measure: pd.DataFrame, name: str) -> dict[str, float]:
+    """One row of the measures as plain numbers."""
+    return {c: float(measure[c].loc[name]) for c in ("value", "low", "high", "n", "won")}
+
+
 def _too_little(model: Model) -> Finding:
     return Finding(
         "insufficient-evidence",
         STEP,
         "watch",
         "tiers",
-        f"There are too few won or lost opportunities for a model: at least 40 of each are needed. "
-        f"Every account is left without a tier; the base rate is {model.base_rate:.0%}.",
+        "There are too few won or lost opportunities for a model: at least 40 of each are needed. "
+        "Every account is left without a tier.",
         {"minimum": 40, "base_rate": model.base_rate},
         action="Use the profiles of the ICP step as judgement, and come back with more closed opportunities.",
     )
 
 
 def _ranking(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
-    auc = measure.loc["auc"]
+    auc = _figures(measure, "auc")
     how = (
         "opportunities opened later"
         if check.basis == "forward"
         else "left-out accounts (no dates, so not a forward test)"
     )
-    numbers = {k: round(float(auc[k]), 3) for k in ("value", "low", "high", "n", "won")}
+    numbers = {k: round(auc[k], 3) for k in ("value", "low", "high", "n", "won")}
     sentence = f"On {auc['n']:,.0f} {how}, the score puts a won one above a lost one in {auc['value']:.1%} of pairs ({auc['low']:.1%} to {auc['high']:.1%})"
     if check.verdict == "usable":
         return Finding("tier-promise", STEP, "info", "ranking", sentence + ": it ranks better than chance.", numbers)
@@ -209,15 +214,14 @@ def _calibration(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
     """Information unless the promise is clearly broken in the large."""
     from scipy.stats import norm
 
-    gap = measure.loc["in_the_large"]
-    slope = measure.loc["slope"]
+    gap, slope = _figures(measure, "in_the_large"), _figures(measure, "slope")
     error = max((gap["high"] - gap["low"]) / (2 * 1.96), 1e-9)
     p_value = float(2 * norm.sf(abs(gap["value"]) / error))
     numbers = {
-        "gap_points": round(100 * float(gap["value"]), 2),
-        "slope": round(float(slope["value"]), 3),
-        "slope_low": round(float(slope["low"]), 3),
-        "slope_high": round(float(slope["high"]), 3),
+        "gap_points": round(100 * gap["value"], 2),
+        "slope": round(slope["value"], 3),
+        "slope_low": round(slope["low"], 3),
+        "slope_high": round(slope["high"], 3),
         "p_value": round(p_value, 4),
     }
     sentence = (

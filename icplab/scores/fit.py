@@ -223,7 +223,7 @@ def _choose(screen: pd.DataFrame, candidates: Sequence[Block], room: int) -> lis
     passed = screen[screen["q_value"] <= SCREEN_FDR].sort_values(["p_value", "name"], kind="stable").head(max(room, 0))
     chosen = []
     for i in sorted(passed.index):
-        block, z = candidates[i], screen.at[i, "z"]
+        block, z = candidates[i], np.asarray(screen["z"].iloc[i])
         p = 2 * norm.sf(np.abs(z))
         if block.item.kind == "number":
             columns = np.array([True, *(p[1:] < BEND_P)])

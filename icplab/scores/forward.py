@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,10 @@ FOLDS = 5  # of the cross-validation where there are no dates
 REPLICATES = 500  # resamples of families behind the interval of the AUC
 SLOPE_SD = 0.10  # how far the slope of a shrunken model is expected from 1; forward folds must speak against it
 LEVEL = 0.95
+
+
+# Split date (none without dates), rows to train on, rows to test, name of the tested period.
+Fold = tuple[pd.Timestamp | None, np.ndarray, np.ndarray, str]
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,7 @@ def auc(score: np.ndarray, outcome: np.ndarray, weight: np.ndarray) -> np.ndarra
     return area if np.ndim(weight) > 1 else area[0]
 
 
-def _dated_folds(
-    training: Training, settings: Settings
-) -> list[tuple[pd.Timestamp | None, np.ndarray, np.ndarray, str]]:
+def _dated_folds(training: Training, settings: Settings) -> list[Fold]:
     """Split dates and rows: at most half of the history is tested, in periods of [plan] holdout_days."""
     created = training.opportunities["created_at"]
     start, end = created.min(), training.as_of
@@ -114,7 +117,7 @@ def _dated_folds(
     span = min(history // 2, training.horizon_days + holdout)
     count = max(round(span / holdout), 1)
     splits = [end - pd.Timedelta(days=round(span * (count - k) / count)) for k in range(count)]
-    folds = []
+    folds: list[Fold] = []
     for split, until in zip(splits, [*splits[1:], end], strict=True):
         test = ((created > split) & (created <= until)).to_numpy()
         name = f"{split + pd.Timedelta(days=1):%Y-%m-%d}/{until:%Y-%m-%d}"
@@ -122,7 +125,7 @@ def _dated_folds(
     return folds
 
 
-def _family_folds(training: Training) -> list[tuple[pd.Timestamp | None, np.ndarray, np.ndarray, str]]:
+def _family_folds(training: Training) -> list[Fold]:
     """Whole families dealt to folds by a hash of their id: the same folds in any order of rows."""
     family = training.opportunities["family_id"]
     place = pd.util.hash_array(family.to_numpy(dtype=object)) % FOLDS
@@ -208,7 +211,7 @@ def _measure(known: pd.DataFrame, basis: str, seed: int) -> pd.DataFrame:
     return table.assign(n=float(len(known)), won=float(y.sum()), unit="fraction", basis=basis)
 
 
-def _with_interval(value: float, draws: np.ndarray) -> tuple[float, float, float]:
+def _with_interval(value: Any, draws: np.ndarray) -> tuple[float, float, float]:
     low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(value), float(low), float(high)
 
@@ -234,7 +237,9 @@ def _bins(known: pd.DataFrame, count: int = 5) -> pd.DataFrame:
     """Predicted and observed rate by fifths of the prediction, with 90 % bands of the observed rate under the prediction."""
     ranked = known.sort_values(["win_probability", "opportunity_id"], ignore_index=True)
     ranked = ranked.assign(bin=(np.arange(len(ranked)) * count // max(len(ranked), 1)) + 1)
-    return pd.DataFrame([{"bin": int(b), **_promise(part)} for b, part in ranked.groupby("bin")])
+    return pd.DataFrame(
+        [{"bin": b, **_promise(ranked[ranked["bin"] == b])} for b in range(1, count + 1) if (ranked["bin"] == b).any()]
+    )
 
 
 def _promise(part: pd.DataFrame) -> dict[str, float]:

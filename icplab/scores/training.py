@@ -250,14 +250,14 @@ def _forced_blocks(
 
 
 def _segment_block(market: pd.DataFrame, place: np.ndarray) -> list[Block]:
-    columns = sorted(c for c in market if c.startswith(POSTERIOR))
+    columns = sorted(str(c) for c in market if str(c).startswith(POSTERIOR))
     if len(columns) > 1:
         item = Input("segment", "accounts", "posterior", tuple(c.removeprefix(POSTERIOR) for c in columns), ())
         weights = market[columns].to_numpy("float64", na_value=0.0)
         total = weights.sum(axis=1, keepdims=True)
         weights = np.divide(weights, total, where=total > 0, out=np.zeros_like(weights))
         share = weights.sum(axis=0) / max(weights.sum(), 1e-12)
-        return [Block(item, np.eye(len(share)) - share, weights[place] - 0.0)]
+        return [Block(item, np.eye(len(share)) - share, weights[place])]
     levels = sorted(set(market["segment_id"].dropna()) - {UNASSIGNED})
     if len(levels) < 2:
         return []
