@@ -19,7 +19,7 @@ MIN_RATIO = (
     1.25  # gain over the mean gain of null markets below which a rejection is not taken as groups; see segments.md
 )
 TEST_STARTS = 4  # the same effort on the market and on its null twins
-TEST_CLASSES = (2, 3, 4)
+MOST_TEST_CLASSES = 4  # the gain of more classes says no more about whether there are any
 TEST_TOLERANCE = 1e-4
 TEST_ACCOUNTS = 3000  # more accounts do not change the answer, only the time
 MIN_TEST_ACCOUNTS = 200
@@ -45,12 +45,13 @@ class Existence:
     reason: str = ""
 
 
-def measure_existence(blocks: Blocks, *, seed: int, nulls: int) -> Existence:
+def measure_existence(blocks: Blocks, k: int, *, seed: int, nulls: int) -> Existence:
     """Whether the market gains more from being split than a twin without groups would.
 
     Parameters
     ----------
     blocks : the market
+    k : classes chosen; the gain of min(k, MOST_TEST_CLASSES) classes is compared, the same number on both sides
     seed : source of the null markets and the starts
     nulls : most null markets drawn; the test stops early when its answer can no longer change, or is beyond doubt
 
@@ -64,13 +65,14 @@ def measure_existence(blocks: Blocks, *, seed: int, nulls: int) -> Existence:
     rng = np.random.default_rng([seed, 1])
     if len(blocks.levels) > TEST_ACCOUNTS:
         blocks = blocks.take(np.sort(rng.choice(len(blocks.levels), TEST_ACCOUNTS, replace=False)))
-    gain = _gain(blocks, np.random.default_rng([seed, 2]))
+    k = min(k, MOST_TEST_CLASSES)
+    gain = _gain(blocks, k, np.random.default_rng([seed, 2]))
     if gain <= 0:
         return Existence(gain, (), 1.0, 0.0, False, "one single group describes the market best")
     draw = copula_null(blocks)
     null: list[float] = []
     for _ in range(nulls):
-        null.append(_gain(draw(rng), rng))
+        null.append(_gain(draw(rng), k, rng))
         if _settled(gain, null, nulls):
             break
     exceeding = sum(g >= gain for g in null)
@@ -104,17 +106,12 @@ def _settled(gain: float, null: list[float], nulls: int) -> bool:
     return len(null) >= FIRST_LOOK and exceeding == 0 and gain >= CLEAR_RATIO * max(null)
 
 
-def _gain(blocks: Blocks, rng: np.random.Generator) -> float:
-    """Penalised log likelihood per account of the best few-class mixture over one class."""
+def _gain(blocks: Blocks, k: int, rng: np.random.Generator) -> float:
+    """Penalised log likelihood per account of a mixture of k classes over one class."""
     market = Market(blocks)
     one = fit_mixture(market, 1, rng).score[0]
-    best = -np.inf
-    for k in TEST_CLASSES:
-        score = fit_mixture(market, k, rng, TEST_STARTS, tolerance=TEST_TOLERANCE).score[0]
-        if score <= best:
-            break
-        best = score
-    return float((best - one) / market.total)
+    several = fit_mixture(market, k, rng, TEST_STARTS, tolerance=TEST_TOLERANCE).score[0]
+    return float((several - one) / market.total)
 
 
 class _Variables:

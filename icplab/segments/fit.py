@@ -196,7 +196,7 @@ def _fit(
     if k == 1:
         reason = "one single group describes the market best"
         return _whole_market(frame, recipe, choice, {"reason": reason, "accounts": len(known)})
-    existence = measure_existence(blocks, seed=seed, nulls=nulls)
+    existence = measure_existence(blocks, k, seed=seed, nulls=nulls)
     evidence = _evidence(existence, len(known), k)
     assigner = _mixture_assigner(recipe, models[k], market)
     verdict = "natural"

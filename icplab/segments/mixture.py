@@ -15,7 +15,7 @@ PRIOR_ACCOUNTS = 1.0  # weight of the whole market's rates in each segment's: ke
 RIDGE = 0.01  # floor of a number's variance within segments, in units of its variance over the market
 MAX_PATTERNS = 24  # distinct patterns of known numbers told apart; rarer ones give up a value
 START_DIMENSIONS = 8
-SHORT_RUN, LONG_RUN = 12, 150  # EM iterations of every start, and of the best ones
+SHORT_RUN, LONG_RUN = 12, 80  # EM iterations of every start, and of the best ones
 TOLERANCE = 1e-5  # gain of log likelihood per account and iteration below which a fit has converged
 
 
