@@ -15,6 +15,7 @@ ROW_LIMITS = frozenset({2_000, 50_000, 65_535, 65_536, 100_000, 1_048_575})
 BULK_CLOSE_FACTOR = 10  # times the median closing day (catalogue case 62)
 BULK_CLOSE_LEAST = 20  # closings; below this a busy day is not a bulk update
 HEAVY_SHARE = 0.2  # of won amount in one opportunity (catalogue case 74)
+HEAVY_LEAST = 20  # wins; among fewer, a large share is nothing unusual
 MANY_LEVELS = 300  # distinct values of a category (catalogue case 79)
 CORPORATE_ROOT_DEPTH = 64  # parents walked up before a chain counts as a cycle
 
@@ -258,7 +259,7 @@ def _note_heavy(batch: Batch, frame: pd.DataFrame) -> None:
     """One opportunity that decides the total."""
     won = frame.loc[frame["status"] == "won", ["opportunity_id", "amount"]]
     total = won["amount"].sum()
-    if total > 0 and won["amount"].max() > HEAVY_SHARE * total:
+    if len(won) >= HEAVY_LEAST and total > 0 and won["amount"].max() > HEAVY_SHARE * total:
         top = won.sort_values("amount").iloc[-1]
         share = top["amount"] / total
         message = f"one opportunity ({top['opportunity_id']}) is {share:.0%} of all won amount"

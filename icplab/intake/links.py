@@ -130,18 +130,21 @@ def _check_soft_link(batch: Batch, column: str, target: Batch, name: str) -> Non
 
 def _check_spellings(batch: Batch, column: str) -> None:
     """Levels of one column that agree but for case, spaces and punctuation."""
-    counts = batch.frame.loc[batch.live, column].value_counts()
-    if not 2 <= len(counts) <= MAX_LEVELS:
+    values = batch.frame.loc[batch.live, column].dropna()
+    levels = values.unique()
+    if not 2 <= len(levels) <= MAX_LEVELS:
         return
-    levels = pd.DataFrame({"level": counts.index, "n": counts.to_numpy()})
-    levels["plain"] = [plain_name(v) for v in levels["level"]]
-    levels = levels[levels["plain"] != ""].sort_values(["n", "level"], ascending=[False, True])
-    for _, group in levels[levels.duplicated("plain", keep=False)].groupby("plain"):
-        main = group["level"].iloc[0]
-        for level, count in zip(group["level"].iloc[1:], group["n"].iloc[1:], strict=True):
-            fix = f'if they are the same: [values.{batch.table.name}.{column}] "{level}" = "{main}"'
-            message = f'is spelled like "{main}"; the two are kept apart'
-            batch.say("ICP-W080", message, fix=fix, column=column, value=level, count=int(count))
+    alike: dict[str, list[str]] = {}
+    for level in levels:
+        alike.setdefault(plain_name(level), []).append(level)
+    for plain in sorted(p for p, group in alike.items() if p and len(group) > 1):
+        counts = _counts(values[values.isin(alike[plain])])
+        main = max(counts, key=lambda c: c[1])[0]
+        for level, count in counts:
+            if level != main:
+                fix = f'if they are the same: [values.{batch.table.name}.{column}] "{level}" = "{main}"'
+                message = f'is spelled like "{main}"; the two are kept apart'
+                batch.say("ICP-W080", message, fix=fix, column=column, value=level, count=count)
 
 
 def _check_vocabulary(batch: Batch, column: str, vocabulary: frozenset[str]) -> None:

@@ -188,6 +188,8 @@ def _note_ragged(batch: Batch, excess: np.ndarray) -> None:
     fix = "quote the cell that holds the delimiter or line break, or mend the record"
     batch.note(excess < 0, "ICP-E029", "the record has fewer fields than the header", fix=fix)
     batch.note(excess > 0, "ICP-E030", "the record has more fields than the header", fix=fix)
+    if excess.any():  # their cells stand under the wrong names; judging them too would only mislead
+        batch.frame = batch.frame.mask(pd.Series(excess != 0, index=batch.frame.index), "")
 
 
 def _derive_status(batch: Batch) -> None:
