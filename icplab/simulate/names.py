@@ -230,13 +230,16 @@ def _plausible(
 
 def organisations(n: int, rng: np.random.Generator) -> pd.DataFrame:
     """`n` distinct fictitious names with domain and page; top-level domain `.example` belongs to nobody."""
-    words = [a + b + c + d + e for a in _ONSETS for b in _VOWELS for c in _ONSETS for d in _VOWELS for e in _ENDS]
-    pool = np.asarray(words, dtype=object)
+    parts = (_ONSETS, _VOWELS, _ONSETS, _VOWELS, _ENDS)
+    total = int(np.prod([len(p) for p in parts]))
     # The first word is never shared while there are enough of them, so no two names look like one organisation.
-    first = rng.permutation(len(pool))[:n] if n <= len(pool) else np.resize(rng.permutation(len(pool)), n)
-    turn = np.arange(n) // len(pool)
+    place = rng.choice(total, min(n, total), replace=False)
+    first, turn = np.resize(place, n), np.arange(n) // total
     trade = (rng.integers(0, len(_TRADES), n) + turn) % len(_TRADES)
-    word = pd.Series(pd.array(pool, dtype="str").take(first))
+    codes = np.unravel_index(first, [len(p) for p in parts])
+    word = pd.Series([""] * n, dtype="str")
+    for part, code in zip(parts, codes, strict=True):
+        word = word + choose(part, code)
     slug = word + "-" + choose([t.lower() for t in _TRADES], trade)
     slug = slug.where(pd.Series(turn == 0), slug + "-" + pd.Series(turn).astype("str"))
     name = word.str.capitalize() + " " + choose(_TRADES, trade)
