@@ -105,8 +105,9 @@ def _check_named(known: pd.DataFrame, cuts: tuple[str, ...]) -> None:
 def _bands(values: pd.Series) -> pd.Series:
     """Quartile bands named by their ends, so that they sort and read alike in every run."""
     quartiles = values.dropna().quantile(np.linspace(0, 1, BANDS + 1)[1:-1]).to_numpy()
-    edges = np.unique([float(f"{q:.3g}") for q in quartiles if np.isfinite(q)])
-    ends = [f"{e:,.0f}" if abs(e) >= 100 or float(e).is_integer() else f"{e:g}" for e in edges]
+    edges = np.unique([float(f"{q:.4g}") for q in quartiles if np.isfinite(q)])
+    years = len(edges) > 0 and edges[0] >= 1800 and edges[-1] <= 2100
+    ends = [f"{e:.0f}" if years else f"{e:,.0f}" if abs(e) >= 100 or e == round(e) else f"{e:g}" for e in edges]
     names = np.array(
         [f"{i + 1}: " + n for i, n in enumerate(_band_names(ends))] if len(edges) else ["1: every value"], dtype=object
     )

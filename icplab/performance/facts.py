@@ -16,6 +16,8 @@ from icplab.performance.cuts import quarter_of
 
 # A loss without a rival: left out of the narrow closed basis, kept in the broad one.
 NO_DECISION = re.compile(r"no[\s_-]*decision|derail|stalled|went[\s_-]*dark|status[\s_-]*quo|project[\s_-]*cancel")
+# Difference in the share without a level, open against closed, from which rates that need both are misleading.
+UNPLACED = 0.10
 MEETING = re.compile(r"meeting|demo")
 DAYS_PER_MONTH = 30.4375
 
@@ -40,12 +42,16 @@ class Facts:
     """Quarters from the first that ends inside the window; `quarter` of an opportunity counts them, -1 for none."""
     by_account: bool
     """False: the cut describes opportunities, so figures of accounts are not measured."""
+    unplaced: str = ""
+    """Why the levels together misrepresent open opportunities, where they do."""
     unmeasured: dict[str, str] = field(default_factory=dict)
     """Why a table cannot be used: table name, reason."""
 
     @property
     def window(self) -> str:
         """The window in words, for notes."""
+        if not self.settings.dated:
+            return "all history"
         if self.start is None:
             return f"all history to {self.as_of:%Y-%m-%d}"
         return f"{(self.as_of - self.start).days} days to {self.as_of:%Y-%m-%d}"
@@ -132,6 +138,7 @@ def build_facts(
         draw_weights(n_units, replicates, seed),
         quarters,
         by_account,
+        _unplaced(frames["opportunities"]),
         unmeasured,
     )
 
@@ -195,6 +202,17 @@ _MEASURED = (
     *("created_at", "closed_at", "open", "won", "lost", "new", "no_decision", "new_logo", "cause", "days", "quarter"),
     *("acv", "margin_rate"),
 )
+
+
+def _unplaced(frame: pd.DataFrame) -> str:
+    """Open opportunities that no level takes, where closed ones are taken (an account filled in at closing)."""
+    lacking = frame["level"].isna()
+    still_open = frame["open"]
+    if not still_open.any() or still_open.all():
+        return ""
+    gap = lacking[still_open].mean() - lacking[~still_open].mean()
+    n = int((lacking & still_open).sum())
+    return f"{n:,} open opportunities without a level are missing, so the rate is too high" if gap > UNPLACED else ""
 
 
 def _in_home_currency(

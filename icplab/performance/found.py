@@ -168,22 +168,28 @@ def _levels(kpis: pd.DataFrame, settings: Settings) -> Iterator[Finding]:
     """Per cut: the level that is very probably best, or that no difference is shown."""
     from scipy.special import chdtrc
 
-    basis = f"within_{settings.plan.horizon_days}d" if settings.dated else "closed"
     rates = kpis[(kpis["cut"] != "all") & (kpis["period"] == "all") & (kpis["kpi"] == "win_rate")]
-    rates = rates[(rates["basis"] == basis) & rates["value"].notna() & rates["low"].notna()]
-    cuts = [g for _, g in rates.groupby("cut", sort=True) if len(g) > 1]
+    rates = rates[rates["value"].notna() & rates["low"].notna()]
+    horizon = f"within_{settings.plan.horizon_days}d"
+    cuts = []
+    for _, cut in rates.groupby("cut", sort=True):
+        # The closed basis where the horizon basis is not usable for any level.
+        usable = ((cut["basis"] == horizon) & (cut["status"] == "ok")).any()
+        cuts.append(cut[cut["basis"] == (horizon if usable else "closed")])
+    cuts = [group for group in cuts if len(group) > 1]
     for group in cuts:
         trials = trials_behind(group)
         pooled = float(np.average(group["value"], weights=trials))
         spread = ((group["value"] - pooled) ** 2 * trials).sum() / max(pooled * (1 - pooled), 1e-9)
         p = float(chdtrc(len(group) - 1, spread))
-        yield _level_finding(group, trials, p, p <= FALSE_ALARM / len(cuts), basis)
+        yield _level_finding(group, trials, p, p <= FALSE_ALARM / len(cuts))
 
 
-def _level_finding(group: pd.DataFrame, trials: np.ndarray, p: float, differs: bool, basis: str) -> Finding:
-    cut = str(group["cut"].iloc[0])
+def _level_finding(group: pd.DataFrame, trials: np.ndarray, p: float, differs: bool) -> Finding:
+    cut, basis = str(group["cut"].iloc[0]), str(group["basis"].iloc[0])
     ranks = pool_rates(group["value"].to_numpy() * trials, trials)
-    best = int(ranks["p_best"].to_numpy().argmax())
+    enough = (group["status"] == "ok").to_numpy()
+    best = int((ranks["p_best"].to_numpy() + (enough if enough.any() else 0)).argmax())
     row, chance, pooled = group.iloc[best], ranks["p_best"].iloc[best], ranks.iloc[best]
     shown = formats.estimate(pooled["pooled"], pooled["pooled_low"], pooled["pooled_high"], "fraction")
     numbers = {

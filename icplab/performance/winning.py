@@ -147,8 +147,10 @@ def _curve_rows(piece: Slice, deals: pd.DataFrame, horizon: int) -> Iterator[Row
         f"created in {piece.facts.window}; {still_open:.0%} open and censored",
         f"{undated} open without creation date left out" if undated else "",
         f"nobody was followed for {horizon} days: a lower bound" if cut_short else "",
+        piece.facts.unplaced,
         "" if n >= minimum else f"n below {minimum}",
     )
+    usable = n >= minimum and not cut_short and not piece.facts.unplaced
     yield rows.incidence(
         piece,
         "win_rate",
@@ -157,7 +159,7 @@ def _curve_rows(piece: Slice, deals: pd.DataFrame, horizon: int) -> Iterator[Row
         value_at(draws.days, draws.incidence, horizon),
         n,
         units,
-        status="ok" if n >= minimum and not cut_short else "insufficient",
+        status="ok" if usable else "insufficient",
         note=note,
     )
     median = float(first_day_at_or_below(curve.days, curve.survival, 0.5))

@@ -1,0 +1,90 @@
+"""Reads settings and the intake's ledger, makes the analysis plan with its hash, goals and ledger as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from icplab.core import formats
+from icplab.core.config import Settings
+from icplab.core.schema import ARTEFACTS, DTYPES
+
+
+def draft_plan(settings: Settings) -> dict[str, Any]:
+    """The analysis plan: everything decided before looking at the data, and its hash.
+
+    Parameters
+    ----------
+    settings : Settings
+        `goals, plan, capacity, economics, value`.
+
+    Returns
+    -------
+    dict
+        `goals, plan, capacity, economics, value` as given, `plan_hash` (SHA-256 over them), `defaults_taken` (sections
+        of `icplab.toml` that were not given), `rules` (what is decided with them, in sentences). What a report says
+        beyond these lines is exploratory.
+    """
+    decided = {name: asdict(getattr(settings, name)) for name in ("goals", "plan", "capacity", "economics", "value")}
+    return {
+        **decided,
+        "plan_hash": settings.plan_hash(),
+        "defaults_taken": list(settings.defaults_taken),
+        "rules": _rules(settings),
+    }
+
+
+def list_goals(settings: Settings) -> pd.DataFrame:
+    """Goals and trade-offs as a table `goal, value, meaning`, one row each, what was not given said so."""
+    goals, capacity = settings.goals, settings.capacity
+    rows = (
+        ("growth target", _percent(goals.growth_target), "won revenue, next year against this one"),
+        ("margin floor", _percent(goals.margin_floor), "segments below this gross margin are screened"),
+        ("strategic bets", ", ".join(goals.strategic_bets), ""),
+        ("product focus", ", ".join(goals.product_focus), ""),
+        ("constraints", ", ".join(goals.constraints), ""),
+        (
+            "deal size against velocity",
+            f"{goals.deal_size_vs_velocity:.2f}",
+            "1: only deal size counts, 0: only velocity",
+        ),
+        ("land against expand", f"{goals.land_vs_expand:.2f}", "1: only new customers count, 0: only expansion"),
+        ("capacity of tier 1", _count(capacity.tier_1), "accounts the team can work in a quarter"),
+        ("capacity of tier 2", _count(capacity.tier_2), "accounts the team can work in a quarter"),
+    )
+    return pd.DataFrame(
+        [(goal, formats.plain(value) or "not given", meaning) for goal, value, meaning in rows],
+        columns=["goal", "value", "meaning"],
+    ).astype("str")
+
+
+def build_ledger(inputs: Mapping[str, Any]) -> pd.DataFrame:
+    """The artefact `ledger` from the intake's books: records per table, file and outcome."""
+    columns = {c.name: DTYPES[c.kind] for c in ARTEFACTS["ledger"].columns}
+    ledger = pd.DataFrame(list(inputs.get("ledger", [])), columns=list(columns)).astype(columns)
+    return ledger.groupby(["table", "file", "outcome"], sort=True)["records"].sum().reset_index()
+
+
+def _rules(settings: Settings) -> list[str]:
+    plan = settings.plan
+    window = f"the last {plan.window_days} days" if plan.window_days else "all history"
+    return [
+        f"A win counts when it comes within {plan.horizon_days} days of creation; open opportunities are censored.",
+        f"Key figures look back over {window}.",
+        f"Rates and days need {plan.minimum_n} observations, money and ratios {plan.minimum_n_money}.",
+        f"At most {plan.max_segments} segments, each of at least {plan.min_segment_accounts} accounts.",
+        f"Among supported traits at most {plan.fdr:.0%} false discoveries are accepted.",
+        f"At most {plan.alarms_per_year:g} false alarms a year and family of figures.",
+        f"The value metric is {plan.value_metric}.",
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else formats.percent(value)
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else formats.integer(value)

@@ -1,0 +1,177 @@
+"""Reads closed opportunities, makes what these data can tell: interval width at this n and the n that would settle it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.config import Settings
+from icplab.core.stats.intervals import LEVEL, wilson
+
+# Half-widths at which a question counts as settled, as rates: the usual size of a difference that changes a decision.
+SETTLED = 0.05
+SETTLED_GROUP = 0.10
+SHARES = (0.10, 0.30)  # prevalence of a trait asked about
+TRAIT_RATIO = 1.6  # odds ratio of a trait that is worth acting on
+TIER_RATIO = 2.0  # odds ratio between tiers that is worth working them differently
+TIER_1 = 0.20  # share of accounts in tier 1 without a capacity
+POWER = 0.80
+CLUSTERING = 1.3  # variance of clustered against independent opportunities, until the data say otherwise
+
+
+def measure_reach(
+    opportunities: pd.DataFrame, accounts: pd.DataFrame, catalogue: pd.DataFrame, settings: Settings
+) -> pd.DataFrame:
+    """Can these data tell? Per question: how wide the interval is at this n, and the n that would settle it.
+
+    Parameters
+    ----------
+    opportunities, accounts : DataFrame
+        Opportunity and account table.
+    catalogue : DataFrame
+        Candidate traits, of which the number that is tested follows.
+    settings : Settings
+        `[plan] minimum_n, max_segments, fdr`.
+
+    Returns
+    -------
+    DataFrame
+        `question, n` (closed opportunities behind it), `half_width` (of the 95 % interval, as a rate; for traits and
+        tiers the smallest odds ratio that would be found), `unit` says which, `wanted`, `n_needed` (closed opportunities in all), `verdict` (`yes`,
+        `not enough evidence`), in the order of the steps.
+
+    Notes
+    -----
+    Wilson half-widths on n divided by the clustering of opportunities in families, measured where there are enough.
+    A trait is asked for with a two-sample normal test at 80 % power and the level that false-discovery control leaves
+    to the first of all candidates (Fleiss, Levin and Paik 2003, section 4.2). They are orders of magnitude, made
+    before looking at effects.
+    """
+    closed = opportunities[opportunities["status"] != "open"]
+    n, rate = len(closed), float((closed["status"] == "won").mean()) if len(closed) else 0.25
+    deff = _clustering(closed, rate)
+    traits = int((~catalogue["excluded"].astype(bool)).sum())
+    segments, tier = settings.plan.max_segments, _tier_share(accounts, settings)
+    rows = [
+        _rate_row("the overall win rate", n, 1.0, rate, deff, SETTLED),
+        *(
+            _rate_row(f"the win rate of a segment with {share:.0%} of accounts", n, share, rate, deff, SETTLED_GROUP)
+            for share in (0.40, 0.20, 0.10, 0.05)
+        ),
+        _rate_row(f"the smallest of {segments} equal segments", n, 1 / segments, rate, deff, SETTLED_GROUP),
+        *(
+            _contrast_row(
+                f"a trait that {share:.0%} of accounts have, among {traits} candidates",
+                *(share, n, rate, deff, traits, TRAIT_RATIO, settings.plan.fdr),
+            )
+            for share in SHARES
+        ),
+        _quarter_row(closed, rate, deff),
+        _contrast_row(
+            f"tier 1 ({tier:.0%} of accounts) against the rest, by odds of winning",
+            *(tier, n, rate, deff, 1, TIER_RATIO, 1 - LEVEL),
+        ),
+    ]
+    table = pd.DataFrame(rows)
+    return table.astype({c: "str" if c in ("question", "verdict", "unit") else "float64" for c in table})
+
+
+def _clustering(closed: pd.DataFrame, rate: float) -> float:
+    """Variance of the win rate with families as clusters, against independent opportunities."""
+    sums = closed.assign(won=closed["status"] == "won").groupby("family_id")["won"].agg(["sum", "size"])
+    families = len(sums)
+    if families < 30 or not 0 < rate < 1:
+        return CLUSTERING
+    spread = ((sums["sum"] - rate * sums["size"]) ** 2).sum() * families / (families - 1)
+    return float(max(1.0, spread / (len(closed) * rate * (1 - rate))))
+
+
+def _half_width(rate: float, n: float) -> float:
+    if n < 1:
+        return 0.5
+    low, high = wilson(rate * n, n)
+    return float((high - low) / 2)
+
+
+def _n_for(rate: float, half: float) -> float:
+    """Independent observations for a half-width, by the normal approximation."""
+    return float(np.ceil(1.96**2 * rate * (1 - rate) / half**2))
+
+
+def _row(
+    question: str, n: float, half: float, wanted: float, needed: float, unit: str, settled: bool
+) -> dict[str, Any]:
+    return {
+        "question": question,
+        "n": float(n),
+        "half_width": half,
+        "wanted": wanted,
+        "unit": unit,
+        "n_needed": needed,
+        "verdict": "yes" if settled else "not enough evidence",
+    }
+
+
+def _rate_row(question: str, n: int, share: float, rate: float, deff: float, wanted: float) -> dict[str, Any]:
+    """A rate of a share of all opportunities: interval now, and closed opportunities in all that would settle it."""
+    half = _half_width(rate, n * share / deff)
+    needed = np.ceil(_n_for(rate, wanted) * deff / share)
+    return _row(question, np.floor(n * share), half, wanted, needed, "fraction", half <= wanted)
+
+
+def _contrast_row(
+    question: str, share: float, n: int, rate: float, deff: float, tests: int, wanted: float, level: float
+) -> dict[str, Any]:
+    """Smallest odds ratio that would be found between this share of accounts and the rest, among so many tests."""
+    ratios = np.geomspace(1.05, 20, 400)
+    needed = _n_for_ratio(ratios, share, rate, max(tests, 1), level) * deff
+    found = ratios[needed <= n]
+    smallest = float(found.min()) if len(found) else np.nan
+    enough = float(np.ceil(np.interp(wanted, ratios, needed)))
+    return _row(question, n, smallest, wanted, enough, "ratio", bool(smallest <= wanted))
+
+
+def _n_for_ratio(ratio: np.ndarray, share: float, rate: float, traits: int, fdr: float) -> np.ndarray:
+    """Opportunities for an odds ratio at the level that false-discovery control leaves to the first of all traits."""
+    from scipy.special import ndtri
+
+    odds = rate / (1 - rate) if 0 < rate < 1 else 1 / 3
+    low = _base_rate(odds, ratio, share, rate)
+    high = ratio * low / (1 - low)
+    high = high / (1 + high)
+    pooled = share * high + (1 - share) * low
+    z, power = ndtri(1 - fdr / traits / 2), ndtri(POWER)
+    spread = z * np.sqrt(pooled * (1 - pooled) / (share * (1 - share)))
+    spread = spread + power * np.sqrt(high * (1 - high) / share + low * (1 - low) / (1 - share))
+    return (spread / (high - low)) ** 2
+
+
+def _base_rate(odds: float, ratio: np.ndarray, share: float, rate: float) -> np.ndarray:
+    """Rate without the trait that keeps the overall rate, by bisection."""
+    target = rate if 0 < rate < 1 else odds / (1 + odds)
+    low, high = np.full_like(ratio, 1e-6), np.full_like(ratio, 1 - 1e-6)
+    for _ in range(50):
+        middle = (low + high) / 2
+        with_trait = ratio * middle / (1 - middle)
+        mean = share * with_trait / (1 + with_trait) + (1 - share) * middle
+        low, high = np.where(mean < target, middle, low), np.where(mean < target, high, middle)
+    return (low + high) / 2
+
+
+def _quarter_row(closed: pd.DataFrame, rate: float, deff: float) -> dict[str, Any]:
+    """Whether one quarter tells from the next: the difference of two usual quarters."""
+    dates = closed["closed_at"].dropna()
+    quarters = max((dates.max() - dates.min()).days / 91.3, 1.0) if len(dates) > 1 else np.nan
+    n = len(dates) / quarters if len(dates) > 1 else 0.0
+    half = np.sqrt(2) * _half_width(rate, n / deff) if n else np.nan
+    needed = np.ceil(2 * _n_for(rate, SETTLED_GROUP) * deff) * (quarters if n else np.nan)
+    question = "a change of the win rate from one quarter to the next"
+    return _row(question, np.floor(n), half, SETTLED_GROUP, needed, "fraction", bool(n) and half <= SETTLED_GROUP)
+
+
+def _tier_share(accounts: pd.DataFrame, settings: Settings) -> float:
+    """Share of accounts that tier 1 has room for; without a capacity the best fifth."""
+    capacity, n = settings.capacity.tier_1, max(len(accounts), 1)
+    return float(np.clip((capacity or TIER_1 * n) / n, 0.01, 0.5))
