@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         _complain(f"{self._in_words(message)}\nSee: {self.prog} --help")
         raise SystemExit(BAD_USAGE)
 
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+    def parse_known_args(self, args=None, namespace=None):
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             options = [o for action in self._actions for o in action.option_strings]

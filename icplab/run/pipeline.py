@@ -25,6 +25,8 @@ from icplab.run.state import finished_steps, forget_step, record_step, step_key
 
 FAILED = ".failed"
 PARTIAL = "-partial"
+# Of the work folder, what outlives a run: results of finished steps, never tables of the export.
+KEPT = ("steps", "state", "notebooks", "activation", "run.log")
 # Of the run to compare with, what governance reads.
 COMPARED = ("artifacts", "model.json", "manifest.json")
 
@@ -76,8 +78,9 @@ def _kept_when_resumable(work: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in ("tables", "previous", "publish"):
-            remove_folder(work / name)
+        for path in work.iterdir():
+            if path.name not in KEPT and path.suffix != ".html":
+                remove_folder(path) if path.is_dir() else path.unlink()
         if not any(work.glob("state/*.json")):
             remove_folder(work)
 
@@ -103,9 +106,6 @@ def _take_in(run: Run) -> None:
         if run.options.out
         else run.reports / (period_of(run.as_of) + ("" if run.complete else PARTIAL))
     )
-    register = run.options.workspace / "decisions.jsonl"
-    if register.is_file():
-        shutil.copyfile(register, run.work / "decisions.jsonl")
     run.previous = _previous(run)
     if run.previous:
         _copy_compared(run.previous[0], run.work / "previous")
@@ -167,13 +167,15 @@ class _KernelsAhead:
 
 def _render_page(run: Run, notebook: Notebook, outcome: Outcome, first: bool) -> None:
     """Make the page of an executed notebook; only then is the step finished."""
-    from icplab.report import render_page
+    from icplab.report import render_failure, render_page
 
     page = run.work / f"{notebook.name}.html"
-    render_page(outcome.notebook, page, _page_context(run, notebook))
-    if outcome.ok:
-        record_step(run.work, notebook.name, run.keys[notebook.name])
-    if first and outcome.ok:
+    if not outcome.ok:
+        render_failure(outcome.notebook, page, _context(run), message=outcome.failure)
+        return
+    render_page(outcome.notebook, page, _context(run))
+    record_step(run.work, notebook.name, run.keys[notebook.name])
+    if first:
         run.progress.say(f"{'':<15} first page to read: {page}")
 
 
@@ -243,27 +245,34 @@ def _publish(run: Run) -> Path:
     from icplab.report import render_index, render_runs
 
     with run.progress.step("publish", "council pack, artefacts, manifest"):
+        _check_unchanged(run)
         folder = gather_run(run)
-        render_index(folder, _run_context(run))
+        render_index(folder, _context(run))
         write_manifest(folder, manifest_facts(run))
         publish_run(folder, run.target)
         render_runs(run.reports)
     return run.target / "index.html"
 
 
-def _page_context(run: Run, notebook: Notebook) -> dict[str, object]:
-    """What a page says about its step and its run."""
-    return {**_run_context(run), "step": notebook.name, "title": title_of(notebook)}
+def _check_unchanged(run: Run) -> None:
+    """Raise `BadInput` naming every export that is no longer what the intake read."""
+    changed = [
+        Problem("ICP-E018", "was changed while the run was going on", fix="run again", file=entry["file"])
+        for entry in run.inputs["files"]
+        if not (path := run.options.workspace / entry["file"]).is_file() or sha256_of(path) != entry["sha256"]
+    ]
+    if changed:
+        raise BadInput(changed)
 
 
-def _run_context(run: Run) -> dict[str, object]:
-    """What every page says about its run, and the pages it links to."""
+def _context(run: Run) -> dict[str, object]:
+    """What the pages say about their run."""
     return {
-        "as_of": run.as_of,
-        "period": run.target.name,
         "workspace": run.settings.workspace.name,
-        "currency": run.settings.workspace.currency,
+        "period": run.target.name,
+        "as_of": run.as_of,
         "seed": run.settings.workspace.seed,
+        "currency": run.settings.workspace.currency,
         "inputs": run.inputs,
         "pages": [(n.name, title_of(n)) for n in run.notebooks],
     }

@@ -23,6 +23,7 @@ def step_key(base: Mapping[str, object], own: Mapping[str, object]) -> str:
 def record_step(work: Path, step: str, key: str) -> None:
     """Note that a step is finished: the hash of what it was made from, and of every file it made."""
     files = {p.relative_to(work).as_posix(): sha256_of(p) for p in _files_of(work, step)}
+    _record(work, step).parent.mkdir(exist_ok=True)
     write_durably(_record(work, step), json.dumps({"key": key, "files": files}, indent=1, sort_keys=True) + "\n")
 
 
