@@ -365,11 +365,11 @@ def _promise(now: pd.DataFrame) -> Finding:
 
 def _kept(past: pd.DataFrame) -> Finding:
     """Promise against delivery on the tested period; watch only when chance would hardly do it."""
-    from scipy.stats import chi2
+    from scipy.special import chdtrc
 
     spread = ((past["high"] - past["low"]) / (2 * BAND)).clip(lower=1e-6)
     gaps = (past["observed"] - past["predicted"]) / spread
-    p_value = float(chi2.sf((gaps**2).sum(), len(past)))
+    p_value = float(chdtrc(len(past), (gaps**2).sum()))
     text = "; ".join(
         f"{r['tier']} {r['predicted']:.0%} promised, {r['observed']:.0%} won" for r in past.to_dict("records")
     )

@@ -212,11 +212,11 @@ def _ranking(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
 
 def _calibration(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
     """Information unless the promise is clearly broken in the large."""
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     gap, slope = _figures(measure, "in_the_large"), _figures(measure, "slope")
     error = max((gap["high"] - gap["low"]) / (2 * 1.96), 1e-9)
-    p_value = float(2 * norm.sf(abs(gap["value"]) / error))
+    p_value = float(2 * ndtr(-abs(gap["value"]) / error))
     numbers = {
         "gap_points": round(100 * gap["value"], 2),
         "slope": round(slope["value"], 3),

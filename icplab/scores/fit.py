@@ -18,7 +18,8 @@ KEEP_P = 0.10  # a trait that adds nothing given the other selected ones is drop
 LEVEL_P = 0.10  # levels of a category that enter when one level carries it
 BEND_P = 0.01  # a number keeps its bend only with evidence
 PRIOR_SD, PRIOR_WEIGHT = 0.3, 2.0  # prior of the spread of effects within a block: worth two effects of 0.3 log odds
-SPREAD_STEPS, NEWTON_STEPS = 12, 25
+SINGLE_ROUNDS, MAX_ROUNDS = 3, 8  # rounds of selection that add one input; rounds in all
+SPREAD_STEPS, NEWTON_STEPS = 8, 25
 CLIP_LOGIT = 12.0
 
 
@@ -85,46 +86,81 @@ def fit_inputs(
 
     Notes
     -----
-    Selection by the adjusted score test with Benjamini-Hochberg at SCREEN_FDR, then one ridge fit with a variance per block
-    estimated from the data (empirical Bayes, MacKay's fixed point). Selecting first and fitting few inputs beats the lasso
-    where effects are few and confounded with the segment (method.md §5).
+    Forward selection by the adjusted score test with Benjamini-Hochberg at SCREEN_FDR among what is left: the strongest few
+    enter one by one (what a segment explains is then explained), later all that pass together; backward, whatever shows
+    nothing next to the others leaves. One ridge fit follows with a variance per block estimated from the data (empirical
+    Bayes, MacKay's fixed point). Selecting first and fitting few inputs beats the lasso where effects are few and confounded
+    with the segment (method.md §5).
     """
-    rows = np.flatnonzero(weight > 0)
-    # Weighted rows carry less information than their sum: scale to the effective number.
-    w = weight[rows] * (weight[rows].sum() / max((weight[rows] ** 2).sum(), 1e-12))
-    y, codes = outcome[rows], pd.factorize(clusters[rows], sort=True)[0]
-    base = _fit_blocks(y, w, [b.matrix(rows) for b in forced], [z[rows] for z in nuisance], family)
-    screen = _screen(y, w, codes, candidates, rows, base, family)
-    chosen = _choose(screen, candidates, max_inputs)
-    fit = _fit_blocks(y, w, [b.matrix(rows) for b in (*forced, *chosen)], [z[rows] for z in nuisance], family)
-    chosen = _still_needed(fit, forced, chosen)
-    fit = _fit_blocks(y, w, [b.matrix(rows) for b in (*forced, *chosen)], [z[rows] for z in nuisance], family)
+    task = _Task.of(outcome, weight, nuisance, clusters, family)
+    chosen, screen = _select(task, list(forced), list(candidates), max_inputs)
+    fit = task.fit([*forced, *chosen])
     kept = _strongest(fit, (*forced, *chosen), max_inputs)
-    chosen = [b for b in chosen if b in kept]
     # A forced input that is worth too little for a line of the card is still adjusted for.
-    aside = [b for b in forced if b not in kept]
-    everything, nuisance = tuple(kept), [*nuisance, *(b.matrix() for b in aside)]
-    fit = _fit_blocks(y, w, [b.matrix(rows) for b in everything], [z[rows] for z in nuisance], family)
-    entered = {b.item.name for b in chosen}
-    return _unpack(fit.ridge, everything, nuisance, len(outcome), screen.assign(entered=screen["name"].isin(entered)))
+    aside = [b.matrix() for b in forced if b not in kept]
+    task = _Task.of(outcome, weight, [*nuisance, *aside], clusters, family)
+    entered = {b.item.name for b in kept}
+    screen = screen.assign(entered=screen["name"].isin(entered))
+    return _unpack(task.fit(kept).ridge, tuple(kept), [*nuisance, *aside], len(outcome), screen)
 
 
 @dataclass(frozen=True, eq=False)
 class _Design:
+    """A fit with the design it was made on."""
+
     matrix: np.ndarray
-    widths: tuple[int, ...]
     ridge: Ridge
     penalty: np.ndarray
 
 
-def _fit_blocks(
-    y: np.ndarray, w: np.ndarray, inputs: list[np.ndarray], nuisance: list[np.ndarray], family: str
-) -> _Design:
-    widths = tuple(m.shape[1] for m in (*inputs, *nuisance))
-    matrix = np.hstack([np.ones((len(y), 1)), *inputs, *nuisance])
-    groups = np.repeat(np.arange(len(widths)), widths)
-    ridge, penalty = fit_ridge(y, w, matrix, groups, family)
-    return _Design(matrix, widths, ridge, penalty)
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Rows with a known outcome, and what is adjusted for on them."""
+
+    y: np.ndarray
+    w: np.ndarray
+    rows: np.ndarray
+    nuisance: list[np.ndarray]
+    order: np.ndarray  # rows by family
+    starts: np.ndarray  # where each family starts in that order
+    family: str
+
+    @classmethod
+    def of(
+        cls, outcome: np.ndarray, weight: np.ndarray, nuisance: Sequence[np.ndarray], clusters: np.ndarray, family: str
+    ) -> _Task:
+        rows = np.flatnonzero(weight > 0)
+        # Weighted rows carry less information than their sum: scale to the effective number.
+        w = weight[rows] * (weight[rows].sum() / max((weight[rows] ** 2).sum(), 1e-12))
+        codes = pd.factorize(clusters[rows], sort=True)[0]
+        order = np.argsort(codes, kind="stable")
+        starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+        return cls(outcome[rows], w, rows, [z[rows] for z in nuisance], order, starts, family)
+
+    def fit(self, blocks: Sequence[Block]) -> _Design:
+        parts = [*(b.matrix(self.rows) for b in blocks), *self.nuisance]
+        matrix = np.hstack([np.ones((len(self.y), 1)), *parts])
+        groups = np.repeat(np.arange(len(parts)), [m.shape[1] for m in parts])
+        ridge, penalty = fit_ridge(self.y, self.w, matrix, groups, self.family)
+        return _Design(matrix, ridge, penalty)
+
+
+def _select(task: _Task, forced: list[Block], candidates: list[Block], most: int) -> tuple[list[Block], pd.DataFrame]:
+    """Chosen candidates (with the columns that carry them), and the screen each candidate was last seen on."""
+    chosen: dict[int, Block] = {}
+    screen = pd.DataFrame()
+    for step in range(MAX_ROUNDS):
+        left = [i for i in range(len(candidates)) if i not in chosen]
+        if not left:
+            break
+        fresh = _screen(task, [candidates[i] for i in left], task.fit([*forced, *chosen.values()])).set_axis(left)
+        screen = fresh.combine_first(screen) if len(screen) else fresh
+        passed = fresh[fresh["q_value"] <= SCREEN_FDR].sort_values(["p_value", "name"], kind="stable")
+        passed = passed.head(1 if step < SINGLE_ROUNDS else max(most - len(chosen), 0))
+        if passed.empty:
+            break
+        chosen |= {int(i): _columns_of(candidates[int(i)], fresh.loc[i]) for i in passed.index}
+    return _drop_unneeded(task, forced, [chosen[i] for i in sorted(chosen)]), screen.sort_index()
 
 
 def fit_ridge(
@@ -143,9 +179,11 @@ def fit_ridge(
         np.log(mean / (1 - mean)) if family == "binomial" and 0 < mean < 1 else (mean if family != "binomial" else 0.0)
     )
     scale = 1.0 if family == "binomial" else float(np.average((y - mean) ** 2, weights=w)) or 1.0
-    for _ in range(SPREAD_STEPS):
+    for last in range(SPREAD_STEPS):
         penalty = np.concatenate([[1e-9], 1 / variance[groups]])
-        beta, covariance = _newton(y, w, matrix, penalty, beta, family, scale)
+        # Two steps are enough before the spreads move again; the last round goes to the end.
+        steps = NEWTON_STEPS if last == SPREAD_STEPS - 1 else 2
+        beta, covariance = _newton(y, w, matrix, penalty, beta, family, scale, steps)
         square = np.bincount(groups, beta[1:] ** 2, minlength=k)
         known = size - np.bincount(groups, np.diag(covariance)[1:], minlength=k) / variance
         variance = (square + PRIOR_WEIGHT * PRIOR_SD**2) / (np.maximum(known, 0) + PRIOR_WEIGHT)
@@ -158,10 +196,17 @@ def fit_ridge(
 
 
 def _newton(
-    y: np.ndarray, w: np.ndarray, x: np.ndarray, penalty: np.ndarray, beta: np.ndarray, family: str, scale: float
+    y: np.ndarray,
+    w: np.ndarray,
+    x: np.ndarray,
+    penalty: np.ndarray,
+    beta: np.ndarray,
+    family: str,
+    scale: float,
+    steps: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients and their covariance under given penalties."""
-    for _ in range(NEWTON_STEPS):
+    for _ in range(steps):
         mean = _expit(x @ beta) if family == "binomial" else x @ beta
         curve = w * mean * (1 - mean) if family == "binomial" else w / scale
         information = (x * curve[:, None]).T @ x + np.diag(penalty)
@@ -173,80 +218,86 @@ def _newton(
     return beta, np.linalg.inv(information)
 
 
-def _screen(
-    y: np.ndarray,
-    w: np.ndarray,
-    codes: np.ndarray,
-    candidates: Sequence[Block],
-    rows: np.ndarray,
-    base: _Design,
-    family: str,
-) -> pd.DataFrame:
-    """Score test of every candidate given the forced inputs and the nuisance; one row per candidate."""
-    from scipy.stats import chi2, norm
-
-    mean, z = base.ridge.fitted, base.matrix
-    curve = w * mean * (1 - mean) if family == "binomial" else w / base.ridge.scale
+def _screen(task: _Task, candidates: Sequence[Block], base: _Design) -> pd.DataFrame:
+    """Score test of every candidate given what is in already; one row per candidate."""
+    mean, z, scale = base.ridge.fitted, base.matrix, base.ridge.scale
+    binomial = task.family == "binomial"
+    curve = task.w * mean * (1 - mean) if binomial else task.w / scale
+    noise = task.w**2 * (mean * (1 - mean) if binomial else 1 / scale)
+    pull = task.w * (task.y - mean) / scale
     inner = np.linalg.inv((z * curve[:, None]).T @ z + np.diag(base.penalty))
-    pull = w * (y - mean) / base.ridge.scale
-    noise = w**2 * (mean * (1 - mean) if family == "binomial" else 1 / base.ridge.scale)
-    order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    x = np.hstack([b.matrix(task.rows) for b in candidates])
+    rest = x - z @ (inner @ (z.T @ (x * curve[:, None])))
+    score = rest.T @ pull
+    by_family = np.add.reduceat((rest * pull[:, None])[task.order], task.starts, axis=0)
+    clustered = (by_family**2).sum(axis=0)
+    ends = np.cumsum([0, *(b.basis.shape[1] for b in candidates)])
     table = []
-    for block in candidates:
-        x = block.matrix(rows)
-        rest = x - z @ (inner @ (z.T @ (x * curve[:, None])))
-        score = rest.T @ pull
-        model = (rest * noise[:, None]).T @ rest
-        by_family = np.add.reduceat((rest * pull[:, None])[order], starts, axis=0)
+    for block, a, b in zip(candidates, ends[:-1], ends[1:], strict=True):
+        part = rest[:, a:b]
+        model = (part * noise[:, None]).T @ part
         # The larger variance per column: families make the model's too small, few wins make the families' too small.
-        inflate = np.maximum((by_family**2).sum(axis=0) / np.maximum(np.diag(model), 1e-12), 1.0)
-        model = model * np.sqrt(np.outer(inflate, inflate))
-        spread = np.sqrt(np.maximum(np.diag(model), 1e-12))
-        z_score = np.where(spread > 1e-5, score / spread, 0.0)
-        joint = float(score @ np.linalg.pinv(model, hermitian=True) @ score)
-        p_all = float(chi2.sf(joint, np.linalg.matrix_rank(model, hermitian=True) or 1))
-        p_one = float(2 * norm.sf(np.abs(z_score).max()))
-        wide = len(z_score) > 1
-        single = p_one * (len(z_score) if block.item.kind == "category" else 1)
-        trend = float(2 * norm.sf(abs(z_score[0])))
-        best = min(p_all, trend if block.item.kind == "number" else single)
-        table.append((block.item.name, min(1.0, 2 * best) if wide else p_one, p_all <= single, z_score))
+        inflate = np.sqrt(np.maximum(clustered[a:b] / np.maximum(np.diag(model), 1e-12), 1.0))
+        table.append((block.item.name, *_p_values(block, score[a:b], model * np.outer(inflate, inflate))))
     frame = pd.DataFrame(table, columns=["name", "p_value", "diffuse", "z"])
     return frame.assign(q_value=benjamini_hochberg(frame["p_value"].to_numpy("float64")))
 
 
-def _choose(screen: pd.DataFrame, candidates: Sequence[Block], room: int) -> list[Block]:
-    """Blocks that pass the screen, strongest first within the cap, with the columns that carry them."""
-    from scipy.stats import norm
+def _p_values(block: Block, score: np.ndarray, variance: np.ndarray) -> tuple[float, bool, np.ndarray]:
+    """p-value of a block (the better of "all columns together" and "one column", paid for), which it was, and z per column."""
+    from scipy.special import chdtrc, ndtr
 
-    passed = screen[screen["q_value"] <= SCREEN_FDR].sort_values(["p_value", "name"], kind="stable").head(max(room, 0))
-    chosen = []
-    for i in sorted(passed.index):
-        block, z = candidates[i], np.asarray(screen["z"].iloc[i])
-        p = 2 * norm.sf(np.abs(z))
-        if block.item.kind == "number":
-            columns = np.array([True, *(p[1:] < BEND_P)])
-        elif screen.at[i, "diffuse"]:
-            columns = np.ones(len(z), bool)
-        else:
-            columns = (p < LEVEL_P) | (p == p.min())
-        chosen.append(block.only(columns))
+    spread = np.sqrt(np.maximum(np.diag(variance), 1e-12))
+    z = np.where(spread > 1e-5, score / spread, 0.0)
+    if len(z) == 1:
+        return float(2 * ndtr(-abs(z[0]))), False, z
+    # Levels of one trait sum to nothing: the last says what the others left out.
+    some = slice(0, len(z) - (block.item.kind != "number"))
+    solved = np.linalg.pinv(variance[some, some], rcond=1e-8, hermitian=True) @ score[some]
+    p_all = float(chdtrc(max(len(z[some]), 1), max(float(score[some] @ solved), 0.0)))
+    if block.item.kind == "posterior":
+        return p_all, True, z
+    trend = block.item.kind == "number"
+    p_one = float(2 * ndtr(-abs(z[0]))) if trend else float(2 * ndtr(-np.abs(z).max())) * len(z)
+    return min(1.0, 2 * min(p_all, p_one)), p_all <= p_one, z
+
+
+def _columns_of(block: Block, row: pd.Series) -> Block:
+    """The block with the columns that carry it: a bend, or single levels, only with evidence of their own."""
+    from scipy.special import ndtr
+
+    z = np.asarray(row["z"])
+    p = 2 * ndtr(-np.abs(z))
+    if block.item.kind == "number":
+        return block.only(np.array([True, *(p[1:] < BEND_P)]))
+    if row["diffuse"] or len(z) == 1:
+        return block
+    return block.only((p < LEVEL_P) | (p == p.min()))
+
+
+def _drop_unneeded(task: _Task, forced: list[Block], chosen: list[Block]) -> list[Block]:
+    """Chosen blocks without those that show nothing next to the others.
+
+    One at a time: two traits that say the same thing are each unneeded given the other, but not both.
+    """
+    while (unneeded := _least_needed(task.fit([*forced, *chosen]), forced, chosen)) is not None:
+        chosen = [b for b in chosen if b is not unneeded]
     return chosen
 
 
-def _still_needed(fit: _Design, forced: Sequence[Block], chosen: Sequence[Block]) -> list[Block]:
-    """Chosen blocks that still show an effect next to each other (near-duplicates fall out here)."""
-    from scipy.stats import chi2
+def _least_needed(fit: _Design, forced: Sequence[Block], chosen: Sequence[Block]) -> Block | None:
+    """The chosen block that shows least next to the others, if it shows too little to stay."""
+    from scipy.special import chdtrc
 
-    kept, at = [], 1 + sum(b.basis.shape[1] for b in forced)
+    at = 1 + sum(b.basis.shape[1] for b in forced)
+    p_values = []
     for block in chosen:
         part = slice(at, at + block.basis.shape[1])
         beta, cov = fit.ridge.coefficients[part], fit.ridge.covariance[part, part]
-        if chi2.sf(float(beta @ np.linalg.solve(cov, beta)), len(beta)) <= KEEP_P:
-            kept.append(block)
+        p_values.append(float(chdtrc(len(beta), float(beta @ np.linalg.solve(cov, beta)))))
         at = part.stop
-    return kept
+    worst = int(np.argmax(p_values)) if p_values else -1
+    return chosen[worst] if p_values and p_values[worst] > KEEP_P else None
 
 
 def _strongest(fit: _Design, blocks: Sequence[Block], most: int) -> list[Block]:

@@ -19,7 +19,7 @@ MIN_WON = MIN_LOST = 40  # floor that vendors use (crm-facts: Dynamics); below i
 MIN_TEST_WON = 10  # wins of the test period below which its AUC says nothing
 FOLDS = 5  # of the cross-validation where there are no dates
 REPLICATES = 500  # resamples of families behind the interval of the AUC
-SLOPE_SD = 0.10  # how far the slope of a shrunken model is expected from 1; forward folds must speak against it
+SLOPE_SD = 0.05  # how far the slope of a shrunken model is expected from 1; forward folds must speak against it
 LEVEL = 0.95
 
 

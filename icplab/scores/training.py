@@ -20,7 +20,6 @@ MAX_LEVELS = 12  # most frequent levels of a category; the rest share points
 MAX_ITEMS = 300  # most frequent values of a multi-valued column that are looked at
 MAX_WEIGHT = 5.0  # cap of a censoring weight: fewer than a fifth of the cohorts could have shown such a late close
 MIN_MOTION = 20  # opportunities of each motion before the two are told apart
-SIZE_TRAITS = ("employees", "annual_revenue")  # in order of preference
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +51,8 @@ class Training:
     opportunities : one row per opportunity with an account, sorted by opportunity_id: ids, dates, status, motion, acv,
         margin_rate, and the nuisance columns source, owner, quarter
     accounts : account table with segments, sorted by account_id
-    blocks : candidates, one per trait (or per value of a multi-valued trait)
-    forced : inputs that are always adjusted for: segment, size, motion
+    blocks : candidates: segment, then one per trait (or per value of a multi-valued trait)
+    forced : inputs that are always adjusted for: motion (new or expansion) and source
     nuisance : effects that are adjusted for and averaged over: source, owner, quarter (rows × columns each)
     """
 
@@ -116,7 +115,7 @@ def build_training(
     usable = usable[~usable["trait"].isin(list(leave_out))]
     blocks = _candidate_blocks(usable, market, rows, place)
     forced, blocks = _forced_blocks(market, rows, place, blocks)
-    taken = {b.item.trait for b in blocks if b.item.table == "opportunities"}
+    taken = {b.item.trait for b in forced}
     nuisance = {c: one_hot(rows[c]) for c in ("source", "owner", "quarter") if c not in taken}
     return Training(rows, market, blocks, forced, nuisance, as_of, settings.plan.horizon_days, settings.dated)
 
@@ -240,13 +239,10 @@ def _shapes(item: Input, share: np.ndarray) -> np.ndarray:
 def _forced_blocks(
     market: pd.DataFrame, rows: pd.DataFrame, place: np.ndarray, blocks: tuple[Block, ...]
 ) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
-    """Segment, size and motion, and the candidates without them."""
-    forced = [*_segment_block(market, place), *_motion_block(market, rows)]
-    by_trait = {b.item.trait: b for b in blocks if b.item.table == "accounts"}
-    size = next((t for t in SIZE_TRAITS if t in by_trait), None)
-    if size is not None:
-        forced.append(by_trait[size])
-    return tuple(forced), tuple(b for b in blocks if b is not by_trait.get(size or ""))
+    """Motion and source, and the candidates: segment first, then the traits without the source."""
+    source = [b for b in blocks if b.item.table == "opportunities" and b.item.trait == "source"]
+    forced = (*_motion_block(market, rows), *source)
+    return forced, (*_segment_block(market, place), *(b for b in blocks if b not in source))
 
 
 def _segment_block(market: pd.DataFrame, place: np.ndarray) -> list[Block]:
