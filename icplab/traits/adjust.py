@@ -47,13 +47,13 @@ class Nuisance:
     ridge: Floats
     block: NDArray[np.str_]
     level: NDArray[np.str_]
+    start: Floats | None = None
+    """Coefficients of the nuisance model of all observations (0/1 outcomes), to start others from."""
 
     def without(self, *blocks: str) -> Nuisance:
         keep = ~np.isin(self.block, blocks)
-        return Nuisance(self.z[:, keep], self.ridge[keep], self.block[keep], self.level[keep])
-
-    def rows(self, mask: NDArray[np.bool_]) -> Nuisance:
-        return Nuisance(self.z[mask], self.ridge, self.block, self.level)
+        start = None if self.start is None else self.start[keep]
+        return Nuisance(self.z[:, keep], self.ridge[keep], self.block[keep], self.level[keep], start)
 
     def position(self, trait: str, level: str) -> int:
         """Column that repeats this level, -1 for none."""
@@ -162,32 +162,29 @@ def _with_background(plain: Nuisance, background: Nuisance | None, y: Floats, un
         return plain
     z = np.hstack([plain.z, background.z])
     part = slice(None, None, -(-len(y) // EVIDENCE_ROWS))
-    evidence = []
+    best, start, ridge, found = -np.inf, None, plain.ridge, None
     for spread in SPREADS:
-        ridge = np.concatenate([plain.ridge, background.ridge / (spread * unit) ** 2])
-        evidence.append(_evidence(y[part], z[part], ridge, logged))
-    best = SPREADS[int(np.argmax(evidence))]
-    return Nuisance(
-        z,
-        np.concatenate([plain.ridge, background.ridge / (best * unit) ** 2]),
-        np.concatenate([plain.block, background.block]),
-        np.concatenate([plain.level, background.level]),
-    )
+        tried = np.concatenate([plain.ridge, background.ridge / (spread * unit) ** 2])
+        evidence, found = _evidence(y[part], z[part], tried, logged, found)
+        if evidence > best:
+            best, start, ridge = evidence, found, tried
+    block, level = (np.concatenate([getattr(plain, a), getattr(background, a)]) for a in ("block", "level"))
+    return Nuisance(z, ridge, block, level, start)
 
 
-def _evidence(y: Floats, z: Floats, ridge: Floats, logged: bool) -> float:
-    """Log evidence of a prior, up to a constant."""
-    penalised = ridge > 0
-    prior = 0.5 * float(np.log(ridge[penalised]).sum())
+def _evidence(y: Floats, z: Floats, ridge: Floats, logged: bool, start: Floats | None) -> tuple[float, Floats | None]:
+    """Log evidence of a prior, up to a constant, and the coefficients found with it."""
+    prior = 0.5 * float(np.log(ridge[ridge > 0]).sum())
     if logged:
         variance = residual_variance(y, z, ridge)
         information = z.T @ z / variance + np.diag(ridge)
         right = z.T @ y / variance
         quadratic = float(y @ y / variance - right @ np.linalg.solve(information, right))
-        fit = -0.5 * (quadratic + len(y) * np.log(variance))
+        fit, found = -0.5 * (quadratic + len(y) * np.log(variance)), None
     else:
-        model = fit_logistic(y, z, ridge=ridge)
+        model = fit_logistic(y, z, ridge=ridge, start=start)
         weight = model.probabilities * (1 - model.probabilities)
         information = (z * weight[:, None]).T @ z + np.diag(ridge)
-        fit = model.log_likelihood - 0.5 * float(ridge @ model.coefficients**2)
-    return fit + prior - 0.5 * float(np.linalg.slogdet(information)[1])
+        found = model.coefficients
+        fit = model.log_likelihood - 0.5 * float(ridge @ found**2)
+    return fit + prior - 0.5 * float(np.linalg.slogdet(information)[1]), found

@@ -152,7 +152,9 @@ def _scopes(
 ) -> list[_Scope]:
     """The whole market and its segments, as far as they hold enough observations."""
     names = [str(c) for c in memberships if c != "hard"]
-    hard = memberships["hard"].to_numpy()[observations["place"].to_numpy(dtype=int)] if len(observations) else np.array([])
+    hard = (
+        memberships["hard"].to_numpy()[observations["place"].to_numpy(dtype=int)] if len(observations) else np.array([])
+    )
     scopes = []
     for scope in [ALL, *(names if len(names) > 1 else [])]:
         rows = observations.loc[np.ones(len(observations), bool) if scope == ALL else hard == scope]
@@ -245,8 +247,10 @@ def _fit(
     families: NDArray,
     twin: NDArray[np.intp] | None,
 ) -> tuple[pd.DataFrame, Floats]:
-    fit = fit_linear_candidates if scope.outcome in LOGGED else fit_with_influence
-    return fit(y, x, nuisance.z, missing=missing, ridge=nuisance.ridge, clusters=families, twin=twin)
+    shared: dict = {"missing": missing, "ridge": nuisance.ridge, "clusters": families, "twin": twin}
+    if scope.outcome in LOGGED:
+        return fit_linear_candidates(y, x, nuisance.z, **shared)
+    return fit_with_influence(y, x, nuisance.z, **shared, exact=False, start=nuisance.start)
 
 
 def _crude(scope: _Scope, group: list[Coded]) -> tuple[pd.DataFrame, Floats]:
@@ -318,7 +322,7 @@ def _replicates(
         if scope.outcome in LOGGED:
             sign = fit_linear_candidates(*args, **rest)[0]["estimate"].to_numpy()
         else:
-            sign = score_candidates(*args, **rest)["one_step"].to_numpy()
+            sign = score_candidates(*args, **rest, start=nuisance.start)["one_step"].to_numpy()
         same &= (np.sign(sign) == np.sign(estimate)) | np.isnan(sign)
     return same
 
@@ -351,9 +355,8 @@ def _judge(rows: pd.DataFrame, fdr: float) -> pd.DataFrame:
         ["quarantined", "supported", "insufficient"],
         "not_supported",
     )
-    rows["n_needed"] = np.ceil(rows["n"] * (rows["se"] * POWER / relevant) ** 2).where(
-        rows["verdict"] == "insufficient"
-    )
+    n_needed = rows["n"] * (rows["se"] * POWER / relevant) ** 2
+    rows["n_needed"] = n_needed.round().where(rows["verdict"] == "insufficient")
     rows["direction"] = pd.Series(np.where(rows["estimate"] >= 0, "+", "-"), dtype="str").where(
         rows["estimate"].notna()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,7 +120,7 @@ def _number_levels(known: Floats) -> tuple[tuple[str, ...], dict]:
     cuts = np.unique(_rounded(quarters, known, logged))
     cuts = cuts[(cuts > known.min()) & (cuts <= known.max())]
     edges = [0.0 if known.min() >= 0 else -np.inf, *cuts, np.inf]
-    bands = [f"[{low:g}, {high:g})" for low, high in zip(edges[:-1], edges[1:], strict=True)] if len(cuts) else []
+    bands = [f"[{low:g}, {high:g})" for low, high in itertools.pairwise(edges)] if len(cuts) else []
     details = {
         "cuts": tuple(float(c) for c in cuts),
         "logged": logged,

@@ -37,7 +37,8 @@ def observe(
         return _finish(rows, measured, measured)
     won = known[known["status"] == "won"]
     measured = _measure_won(outcome, won)
-    return _finish(won, np.log(measured.where(measured > 0)), measured)
+    logarithm = pd.Series(np.log(measured.where(measured > 0)), index=won.index)
+    return _finish(won, logarithm, measured)
 
 
 def _measure_won(outcome: str, won: pd.DataFrame) -> pd.Series:

@@ -94,13 +94,14 @@ def _table(
     from icplab.core.stats.logistic import cluster_sums
 
     n = len(y_left)
-    squares = np.where(squares > 1e-9, squares, np.nan)
-    slope = products / squares
+    spread = np.where(squares > 1e-9, squares, np.nan)
+    slope = products / spread
     rest = y_left - x_left * slope
     freedom = max(n - parameters, 1)
-    se_model = np.sqrt((rest**2).sum(axis=0) / freedom / squares)
+    se_model = np.sqrt((rest**2).sum(axis=0) / freedom / spread)
     p_value = 2 * stats.t.sf(np.abs(slope / se_model), freedom)
-    se_cluster, df, sums = np.full(len(slope), np.nan), float(freedom), x_left * rest / squares
+    se_cluster, df = np.full(len(slope), np.nan), float(freedom)
+    sums: Floats = x_left * rest / spread
     if clusters is not None:
         sums = cluster_sums(sums, clusters, parameters)
         se_cluster, df = np.sqrt((sums**2).sum(axis=0)), float(max(len(sums) - 1, 1))

@@ -1,8 +1,4 @@
-"""Reads a 0/1 outcome and design columns, makes logistic effects: hundreds of candidate columns at once.
-
-All candidates share the same nuisance columns, so each needs only its own border of the information matrix. Iterations keep
-the nuisance block of the null model (a chord step); one exact Newton step at the end makes estimate and variance exact.
-"""
+"""Reads a 0/1 outcome and design columns, makes logistic effects: hundreds of candidate columns at once."""
 
 from __future__ import annotations
 
@@ -13,18 +9,24 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from icplab.core.errors import ContractBroken
+from icplab.core.stats.newton import (
+    BLOCK_CELLS,
+    Block,
+    Flags,
+    Floats,
+    Task,
+    correction,
+    expit,
+    fit_block,
+    invert,
+    newton,
+    score_block,
+    sum_by_cluster,
+)
 
-Floats = NDArray[np.floating]
-
-MAX_STEPS = 40
-TOLERANCE = 1e-9  # largest change of a coefficient at which a fit has converged
 # A candidate whose arm is all won or all lost has no finite estimate; it gets the weakly informative prior N(0, 2.5²) on
 # its log odds ratio (Gelman et al. 2008, Annals of Applied Statistics 2(4), recommend this scale) and is flagged.
 SEPARATION_RIDGE = 1 / 2.5**2
-CLOSE = 1e-6  # size of a full Newton step that leaves an error of its square
-MAX_CHORDS, CHORD_CLOSE = 15, 1e-5
-LARGEST_STEP = 2.0  # in log odds: keeps early steps of strong effects from overshooting
-BLOCK_CELLS = 2_000_000  # cells of the pairwise design products held at once (16 MB)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,12 @@ class LogisticFit:
 
 
 def fit_logistic(
-    outcome: ArrayLike, design: ArrayLike, *, ridge: ArrayLike = 0.0, clusters: ArrayLike | None = None
+    outcome: ArrayLike,
+    design: ArrayLike,
+    *,
+    ridge: ArrayLike = 0.0,
+    clusters: ArrayLike | None = None,
+    start: ArrayLike | None = None,
 ) -> LogisticFit:
     """Maximum-likelihood (or ridge) logistic regression by Newton's method with step halving.
 
@@ -56,6 +63,8 @@ def fit_logistic(
         1/s² is a normal prior with standard deviation s.
     clusters
         Label per row; rows of the same label may depend on each other. Default: rows are independent.
+    start
+        Coefficients to start from. Default: zeros.
 
     Returns
     -------
@@ -67,17 +76,14 @@ def fit_logistic(
     ContractBroken
         When shapes differ or the outcome holds something else than 0 and 1.
     """
-    y, z = _checked(outcome, design)
-    penalty = np.broadcast_to(np.asarray(ridge, dtype=float), (z.shape[1],)).copy()
-    theta, converged = _newton(y, z, penalty)
-    mu = _expit(z @ theta)
-    weight = mu * (1 - mu)
-    information = (z * weight[:, None]).T @ z + np.diag(penalty)
-    model = np.linalg.pinv(information, hermitian=True)
+    y, z, penalty = _checked(outcome, design, ridge)
+    theta, converged = newton(y, z, penalty, start)
+    mu = expit(z @ theta)
+    model = invert((z * (mu * (1 - mu))[:, None]).T @ z + np.diag(penalty))
     robust = model
     if clusters is not None:
-        sums = _cluster_sums((y - mu)[:, None] * z, _codes(clusters))
-        robust = model @ (sums.T @ sums) @ model * _correction(len(sums), len(y), z.shape[1])
+        sums = cluster_sums((y - mu)[:, None] * z, clusters, z.shape[1])
+        robust = model @ (sums.T @ sums) @ model
     likelihood = float(np.sum(y * (z @ theta) - np.logaddexp(0, z @ theta)))
     separated = bool(mu.min() < 1e-8 or mu.max() > 1 - 1e-8)
     return LogisticFit(theta, robust, model, mu, likelihood, converged, separated)
@@ -144,40 +150,33 @@ def fit_with_influence(
     ridge: ArrayLike = 0.0,
     clusters: ArrayLike | None = None,
     twin: ArrayLike | None = None,
+    exact: bool = True,
+    start: ArrayLike | None = None,
 ) -> tuple[pd.DataFrame, Floats]:
     """`fit_candidates`, and the influence of each cluster on each estimate (clusters in order of appearance x candidates).
 
     The sum of squares of a column is the cluster-robust variance; differences of two columns (crude and adjusted, say) give
     the variance of a difference of estimates made from the same rows. Without clusters every row is one.
+
+    With `exact=False` the estimates are the same within 1e-6, and standard errors take the nuisance block of the null model
+    (off by less than one per cent unless an effect is huge), which costs a fraction when nuisance columns are many. `start`
+    are nuisance coefficients to start from.
     """
-    y, z = _checked(outcome, nuisance)
+    y, z, penalty = _checked(outcome, nuisance, ridge)
     own = _own_columns(candidates, missing, len(y))
-    task = _Task(
-        y=y,
-        z=z,
-        penalty=np.broadcast_to(np.asarray(ridge, dtype=float), (z.shape[1],)).copy(),
-        codes=np.arange(len(y)) if clusters is None else _codes(clusters),
-        clustered=clusters is not None,
-    )
-    null, _ = _newton(y, z, task.penalty)
+    codes = np.arange(len(y)) if clusters is None else _codes(clusters)
+    task = Task(y, z, penalty, codes, clustered=clusters is not None, exact=exact)
+    null, _ = newton(y, z, penalty, start)
     twins = np.full(own.shape[2], -1) if twin is None else np.asarray(twin, dtype=np.intp)
-    own_ridge = np.zeros(own.shape[::2])
-    own_ridge[0, _separated(y, own[0])] = SEPARATION_RIDGE
-    parts = [
-        _fit_block(task, own[:, :, block], null, own_ridge[:, block], twins[block])
-        for block in _blocks(own.shape[2], z.shape[1])
-    ]
-    if not parts:
-        return _empty_fits(), np.zeros((task.codes.max(initial=-1) + 1, 0))
-    fits = pd.concat([fit for fit, _ in parts], ignore_index=True)
-    influence = np.concatenate([sums for _, sums in parts], axis=1)
-    lost = fits.index[~fits["converged"] & ~fits["separated"]].to_numpy()
+    whole = Block(own, np.zeros(own.shape[::2]), twins)
+    whole.ridge[0, _separated(y, own[0])] = SEPARATION_RIDGE
+    fits, influence = _fit_all(task, whole, null)
+    lost = np.flatnonzero(~fits["converged"] & ~fits["separated"])
     if len(lost):  # ran away without being separated arm by arm: the same prior settles it
-        own_ridge[0, lost] = SEPARATION_RIDGE
-        again, sums = _fit_block(task, own[:, :, lost], null, own_ridge[:, lost], twins[lost])
+        whole.ridge[0, lost] = SEPARATION_RIDGE
+        again, influence[:, lost] = _fit_all(task, whole.part(lost), null)
         fits.loc[lost] = again.set_index(lost)
-        influence[:, lost] = sums
-    return _with_score_p(fits, task, own, twins), influence
+    return _with_score_p(fits, task, whole), influence
 
 
 def score_candidates(
@@ -188,6 +187,7 @@ def score_candidates(
     missing: ArrayLike | None = None,
     ridge: ArrayLike = 0.0,
     clusters: ArrayLike | None = None,
+    start: ArrayLike | None = None,
 ) -> pd.DataFrame:
     """Score (Rao) test of each candidate from one nuisance-only fit: a screen that never iterates per candidate.
 
@@ -195,38 +195,31 @@ def score_candidates(
     step from the null model, an approximation: report the estimate of `fit_candidates`), `z_score`, `z_cluster`,
     `p_value` (the larger of both tests).
     """
-    y, z = _checked(outcome, nuisance)
-    own = _own_columns(candidates, missing, len(y))
-    penalty = np.broadcast_to(np.asarray(ridge, dtype=float), (z.shape[1],)).copy()
-    return _score(y, z, own, penalty, None if clusters is None else _codes(clusters))
+    from scipy import stats
+
+    y, z, penalty = _checked(outcome, nuisance, ridge)
+    codes = None if clusters is None else _codes(clusters)
+    test = score_block(y, z, _own_columns(candidates, missing, len(y)), penalty, codes, start)
+    p_model = 2 * stats.norm.sf(np.abs(test["z_score"]))
+    p_cluster = 2 * stats.t.sf(np.abs(test["z_cluster"]), max(codes.max(initial=1) if codes is not None else 1, 1))
+    return test.assign(p_value=np.fmax(p_model, p_cluster))
 
 
 def cluster_sums(rows: ArrayLike, clusters: ArrayLike, parameters: int) -> Floats:
     """Influences of rows summed by cluster, scaled so that their sums of squares are cluster-robust variances."""
     codes = _codes(clusters)
-    sums = _cluster_sums(np.asarray(rows, dtype=float), codes)
-    return sums * np.sqrt(_correction(len(sums), len(codes), parameters))
+    sums = sum_by_cluster(np.asarray(rows, dtype=float), codes)
+    return sums * np.sqrt(correction(len(sums), len(codes), parameters))
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What all candidates share."""
-
-    y: Floats
-    z: Floats
-    penalty: Floats
-    codes: NDArray[np.intp]
-    clustered: bool
-
-
-def _checked(outcome: ArrayLike, design: ArrayLike) -> tuple[Floats, Floats]:
-    """Outcome and design as float arrays."""
+def _checked(outcome: ArrayLike, design: ArrayLike, ridge: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """Outcome, design and ridge per column as float arrays."""
     y, z = np.asarray(outcome, dtype=float), np.asarray(design, dtype=float)
     if z.ndim != 2 or y.shape != z.shape[:1]:
         raise ContractBroken(f"outcome of shape {y.shape} does not match a design of shape {z.shape}")
     if not np.isin(y, (0.0, 1.0)).all():
         raise ContractBroken("outcome holds something else than 0 and 1")
-    return y, z
+    return y, z, np.broadcast_to(np.asarray(ridge, dtype=float), (z.shape[1],)).copy()
 
 
 def _own_columns(candidates: ArrayLike, missing: ArrayLike | None, n: int) -> Floats:
@@ -240,233 +233,32 @@ def _own_columns(candidates: ArrayLike, missing: ArrayLike | None, n: int) -> Fl
     return x[None] if m is None or not m.any() else np.stack([x, m])
 
 
-def _newton(y: Floats, z: Floats, penalty: Floats) -> tuple[Floats, bool]:
-    """Coefficients of one penalised logistic regression."""
-    theta = np.zeros(z.shape[1])
-    loss = _loss(y, z @ theta, theta, penalty)
-    for _ in range(MAX_STEPS):
-        mu = _expit(z @ theta)
-        gradient = z.T @ (y - mu) - penalty * theta
-        information = (z * (mu * (1 - mu))[:, None]).T @ z + np.diag(penalty)
-        step = _solve(information, gradient)
-        for _ in range(10):
-            candidate = _loss(y, z @ (theta + step), theta + step, penalty)
-            if candidate <= loss + 1e-10:
-                break
-            step = step / 2
-        theta, loss = theta + step, candidate
-        if np.abs(step).max(initial=0.0) < TOLERANCE:
-            return theta, True
-    return theta, False
-
-
-def _loss(y: Floats, eta: Floats, theta: Floats, penalty: Floats) -> float:
-    return float(np.sum(np.logaddexp(0, eta) - y * eta) + 0.5 * np.sum(penalty * theta**2))
-
-
-def _solve(matrix: Floats, right: Floats) -> Floats:
-    """Solution; the smallest one where columns repeat each other."""
-    try:
-        solution = np.linalg.solve(matrix, right)
-    except np.linalg.LinAlgError:
-        return np.linalg.pinv(matrix, hermitian=True) @ right
-    return solution if np.isfinite(solution).all() else np.linalg.pinv(matrix, hermitian=True) @ right
-
-
-def _expit(eta: Floats) -> Floats:
-    return 1 / (1 + np.exp(-np.clip(eta, -500, 500)))
-
-
 def _codes(clusters: ArrayLike) -> NDArray[np.intp]:
     return pd.factorize(np.asarray(clusters), sort=False)[0]
 
 
-def _cluster_sums(rows: Floats, codes: NDArray[np.intp]) -> Floats:
-    """Sums of rows by cluster."""
-    order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    return np.add.reduceat(rows[order], starts, axis=0)
-
-
-def _correction(groups: int, n: int, parameters: int) -> float:
-    """Finite-sample factor of the cluster-robust covariance (as statsmodels and Stata use it)."""
-    if groups < 2:
-        return np.nan
-    return groups / (groups - 1) * (n - 1) / max(n - parameters, 1)
-
-
-def _separated(y: Floats, x: Floats) -> NDArray[np.bool_]:
+def _separated(y: Floats, x: Floats) -> Flags:
     """Candidates one arm of which holds no win or no loss."""
     has = x != 0
     wins, rows = y @ has, has.sum(axis=0)
-    binary = ((x == 0) | (x == 1)).all(axis=0)
     inside = (wins == 0) | (wins == rows)
     outside = (y.sum() - wins == 0) | (y.sum() - wins == len(y) - rows)
-    return binary & (inside | outside)
+    return ((x == 0) | (x == 1)).all(axis=0) & (inside | outside)
 
 
-def _blocks(candidates: int, nuisances: int) -> list[slice]:
-    """Slices of candidates whose information matrices fit into memory together."""
-    size = max(1, min(256, BLOCK_CELLS * 8 // max(nuisances * nuisances, 1)))
-    return [slice(start, start + size) for start in range(0, candidates, size)]
+def _fit_all(task: Task, whole: Block, null: Floats) -> tuple[pd.DataFrame, Floats]:
+    """All candidates, block by block, as many as fit into memory together."""
+    m = whole.own.shape[2]
+    size = max(1, min(256, 8 * BLOCK_CELLS // max(task.parameters**2, 1)))
+    parts = [fit_block(task, whole.part(np.arange(s, min(s + size, m))), null) for s in range(0, m, size)]
+    if not parts:
+        parts = [(np.zeros(0), np.zeros(0), np.zeros((task.codes.max(initial=-1) + 1, 0)), np.zeros(0, bool))]
+    beta, variance, sums, converged = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
+    return _table(task, beta, variance, sums, whole.ridge[0] > 0, converged), sums
 
 
-def _fit_block(
-    task: _Task, own: Floats, null: Floats, own_ridge: Floats, twins: NDArray[np.intp]
-) -> tuple[pd.DataFrame, Floats]:
-    """Estimates and cluster influences of one block of candidates."""
-    gamma, beta = _chord(task, own, null, own_ridge, twins)
-    converged = np.zeros(own.shape[2], dtype=bool)
-    for _ in range(MAX_STEPS):  # the chord leaves one exact step to do, rarely two
-        todo = np.flatnonzero(~converged)
-        step, _, _ = _exact_step(task, own[:, :, todo], gamma[:, todo], beta[:, todo], own_ridge[:, todo], twins[todo])
-        gamma[:, todo] += step[0]
-        beta[:, todo] += step[1]
-        size = np.maximum(np.abs(step[1]).max(axis=0), np.abs(step[0]).max(axis=0, initial=0.0))
-        converged[todo[size < CLOSE]] = True
-        if converged.all():
-            break
-    _, variance, influence = _exact_step(task, own, gamma, beta, own_ridge, twins)
-    sums = _cluster_sums(influence, task.codes) * np.sqrt(
-        _correction(task.codes.max() + 1, len(task.y), task.z.shape[1] + len(own)) if task.clustered else 1.0
-    )
-    return _fits_table(task, beta[0], variance, sums, own_ridge[0] > 0, converged), sums
-
-
-def _chord(task: _Task, own: Floats, null: Floats, own_ridge: Floats, twins: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Nuisance and own coefficients close to the optimum, with the nuisance block of the null model throughout."""
-    y, z = task.y, task.z
-    mu = _expit(z @ null)
-    inverse = np.linalg.pinv((z * (mu * (1 - mu))[:, None]).T @ z + np.diag(task.penalty), hermitian=True)
-    m = own.shape[2]
-    gamma, beta = np.repeat(null[:, None], m, axis=1), np.zeros((own.shape[0], m))
-    with_twin = np.flatnonzero(twins >= 0)
-    gamma[twins[with_twin], with_twin] = 0
-    active = np.arange(m)
-    for _ in range(MAX_CHORDS):
-        block, b, g = own[:, :, active], beta[:, active], gamma[:, active]
-        mu = _expit(_linear_predictor(z, block, g, b))
-        weight, residual = mu * (1 - mu), y[:, None] - mu
-        gradient = z.T @ residual - task.penalty[:, None] * g
-        cross = np.stack([z.T @ (weight * x) for x in block])  # (q, p, active)
-        solved = np.stack([_without_twin(inverse, c, twins[active]) for c in cross])
-        right = np.stack([(x * residual).sum(axis=0) for x in block]) - own_ridge[:, active] * b
-        schur = _own_information(block, weight, own_ridge[:, active]) - np.einsum("qpm,rpm->mqr", cross, solved)
-        step = _bounded(_solve_small(schur, right - np.einsum("qpm,pm->qm", solved, gradient)))
-        step_gamma = _without_twin(inverse, gradient, twins[active]) - np.einsum("qpm,qm->pm", solved, step)
-        gamma[:, active] += step_gamma
-        beta[:, active] += step
-        size = np.maximum(np.abs(step).max(axis=0), np.abs(step_gamma).max(axis=0, initial=0.0))
-        active = active[(size > CHORD_CLOSE) & (size < 1e3)]
-        if not len(active):
-            break
-    return gamma, beta
-
-
-def _linear_predictor(z: Floats, own: Floats, gamma: Floats, beta: Floats) -> Floats:
-    eta = z @ gamma
-    for x, b in zip(own, beta, strict=True):
-        eta += x * b
-    return eta
-
-
-def _without_twin(inverse: Floats, columns: Floats, twins: NDArray[np.intp]) -> Floats:
-    """Inverse of the nuisance block times columns, the twin of each candidate taken out (a rank-one downdate)."""
-    product = inverse @ columns
-    has = np.flatnonzero(twins >= 0)
-    t = twins[has]
-    product[:, has] -= inverse[:, t] * (product[t, has] / inverse[t, t])
-    return product
-
-
-def _bounded(step: Floats) -> Floats:
-    """Steps of at most LARGEST_STEP."""
-    return step * np.minimum(1, LARGEST_STEP / np.maximum(np.abs(step).max(axis=0), 1e-300))
-
-
-def _exact_step(
-    task: _Task, own: Floats, gamma: Floats, beta: Floats, own_ridge: Floats, twins: NDArray[np.intp]
-) -> tuple[tuple[Floats, Floats], Floats, Floats]:
-    """Newton step with each candidate's own nuisance block, the variance of its coefficient, and row influences."""
-    y, z = task.y, task.z
-    mu = _expit(_linear_predictor(z, own, gamma, beta))
-    weight, residual = mu * (1 - mu), y[:, None] - mu
-    information = _weighted_products(z, weight) + np.diag(task.penalty)
-    cross = np.stack([z.T @ (weight * x) for x in own])  # (q, p, m)
-    gradient = z.T @ residual - task.penalty[:, None] * gamma
-    has = np.flatnonzero(twins >= 0)
-    t = twins[has]
-    information[has, t, :], information[has, :, t], information[has, t, t] = 0, 0, 1
-    cross[:, t, has], gradient[t, has] = 0, 0
-    right = np.concatenate([cross.transpose(2, 1, 0), gradient.T[:, :, None]], axis=2)
-    solved = _solve_many(information, right)  # (m, p, q + 1)
-    by_own, by_gradient = solved[:, :, :-1], solved[:, :, -1]
-    schur = _own_information(own, weight, own_ridge) - np.einsum("qpm,mpr->mqr", cross, by_own)
-    reduced = np.stack([(x * residual).sum(axis=0) for x in own]) - own_ridge * beta
-    step = _bounded(_solve_small(schur, reduced - np.einsum("qpm,mp->qm", cross, by_gradient)))
-    step_gamma = by_gradient.T - np.einsum("mpq,qm->pm", by_own, step)
-    inverse = _inverse_small(schur)
-    influence = np.zeros_like(residual)
-    for q, x in enumerate(own):  # the candidate less what the nuisance columns explain of it
-        influence += inverse[:, 0, q] * (x - z @ by_own[:, :, q].T)
-    return (step_gamma, step), inverse[:, 0, 0], influence * residual
-
-
-def _weighted_products(z: Floats, weight: Floats) -> Floats:
-    """Z' diag(w_j) Z for every column w_j, from the products of pairs of columns: (candidates, p, p)."""
-    p = z.shape[1]
-    left, right = np.triu_indices(p)
-    flat = np.zeros((weight.shape[1], len(left)))
-    size = max(1, BLOCK_CELLS // max(len(left), 1))
-    for start in range(0, len(z), size):
-        rows = z[start : start + size]
-        flat += weight[start : start + size].T @ (rows[:, left] * rows[:, right])
-    full = np.empty((weight.shape[1], p, p))
-    full[:, left, right] = flat
-    full[:, right, left] = flat
-    return full
-
-
-def _own_information(own: Floats, weight: Floats, own_ridge: Floats) -> Floats:
-    """Information of the candidate's own columns: (candidates, q, q)."""
-    q = len(own)
-    information = np.empty((own.shape[2], q, q))
-    for i in range(q):
-        for j in range(i, q):
-            information[:, i, j] = information[:, j, i] = (own[i] * weight * own[j]).sum(axis=0)
-    index = np.arange(q)
-    information[:, index, index] += own_ridge.T
-    return information
-
-
-def _solve_many(matrices: Floats, right: Floats) -> Floats:
-    """Batched solution; falls back to the pseudo-inverse where columns repeat each other."""
-    try:
-        solution = np.linalg.solve(matrices, right)
-        if np.isfinite(solution).all() and np.abs(solution).max(initial=0.0) < 1e8:
-            return solution
-    except np.linalg.LinAlgError:
-        pass
-    return np.linalg.pinv(matrices, hermitian=True) @ right
-
-
-def _solve_small(schur: Floats, right: Floats) -> Floats:
-    """Steps of the own coefficients; 0 where the column holds no information."""
-    return np.einsum("mqr,rm->qm", _inverse_small(schur), right)
-
-
-def _inverse_small(schur: Floats) -> Floats:
-    """Inverses of (candidates, q, q); a column without information (constant, or all zero) gets a zero row."""
-    return np.linalg.pinv(schur, rcond=1e-9, hermitian=True)
-
-
-def _fits_table(
-    task: _Task,
-    beta: Floats,
-    variance: Floats,
-    sums: Floats,
-    separated: NDArray[np.bool_],
-    converged: NDArray[np.bool_],
+def _table(
+    task: Task, beta: Floats, variance: Floats, sums: Floats, separated: Flags, converged: Flags
 ) -> pd.DataFrame:
     """Estimates with both standard errors; NaN where a candidate does not vary beyond its nuisance."""
     from scipy import stats
@@ -476,7 +268,7 @@ def _fits_table(
     p_value = 2 * stats.norm.sf(np.abs(beta) / se_model)
     if task.clustered:
         se_cluster = np.where(np.isnan(se_model), np.nan, np.sqrt((sums**2).sum(axis=0)))
-        df = max(len(sums) - 1, 1)
+        df = float(max(len(sums) - 1, 1))
         p_value = np.fmax(p_value, 2 * stats.t.sf(np.abs(beta) / np.maximum(se_cluster, 1e-300), df))
     return pd.DataFrame(
         {
@@ -485,60 +277,27 @@ def _fits_table(
             "se_cluster": se_cluster,
             "se": np.fmax(se_model, se_cluster),
             "p_value": p_value,
-            "df": float(df),
+            "df": df,
             "separated": separated,
             "converged": converged,
         }
     )
 
 
-def _empty_fits() -> pd.DataFrame:
-    numbers = dict.fromkeys(("estimate", "se_model", "se_cluster", "se", "p_value", "df"), "float64")
-    return pd.DataFrame(columns=[*numbers, "separated", "converged"]).astype(
-        {**numbers, "separated": "bool", "converged": "bool"}
-    )
-
-
-def _with_score_p(fits: pd.DataFrame, task: _Task, own: Floats, twins: NDArray[np.intp]) -> pd.DataFrame:
+def _with_score_p(fits: pd.DataFrame, task: Task, whole: Block) -> pd.DataFrame:
     """Separated candidates tested by score: a Wald test means nothing where the estimate rests on a prior."""
-    separated = fits["separated"].to_numpy()
-    for twin in np.unique(twins[separated]):
-        rows = np.flatnonzero(separated & (twins == twin))
-        keep = np.arange(task.z.shape[1]) != twin
-        codes = task.codes if task.clustered else None
-        test = _score(task.y, task.z[:, keep], own[:, :, rows], task.penalty[keep], codes)
+    separated = fits["separated"].to_numpy(dtype=bool)
+    for twin in np.unique(whole.twins[separated]):
+        rows = np.flatnonzero(separated & (whole.twins == twin))
+        keep = np.arange(task.parameters) != twin
+        own = whole.own[:, :, rows]
+        test = score_candidates(
+            task.y,
+            own[0],
+            task.z[:, keep],
+            missing=own[1] if len(own) == 2 else None,
+            ridge=task.penalty[keep],
+            clusters=task.codes if task.clustered else None,
+        )
         fits.loc[rows, "p_value"] = test["p_value"].to_numpy()
     return fits
-
-
-def _score(y: Floats, z: Floats, own: Floats, penalty: Floats, codes: NDArray[np.intp] | None) -> pd.DataFrame:
-    """Score tests at the null model."""
-    from scipy import stats
-
-    null, _ = _newton(y, z, penalty)
-    mu = _expit(z @ null)
-    weight, residual = mu * (1 - mu), y - mu
-    inverse = np.linalg.pinv((z * weight[:, None]).T @ z + np.diag(penalty), hermitian=True)
-    weighted = z * weight[:, None]
-    cross = np.stack([weighted.T @ x for x in own])
-    solved = np.einsum("ab,qbm->qam", inverse, cross)
-    information = np.einsum("qnm,rnm->mqr", own * weight[:, None], own)
-    schur = information - np.einsum("qpm,rpm->mqr", cross, solved)
-    gradient = z.T @ residual - penalty * null
-    reduced = np.einsum("qnm,n->qm", own, residual) - np.einsum("qpm,p->qm", solved, gradient)
-    rows = np.arange(own.shape[2])
-    # The missing indicator is nuisance too: test the candidate given it.
-    helped = schur[:, 0, 1] / np.maximum(schur[:, 1, 1], 1e-300) if len(own) == 2 else np.zeros(len(rows))
-    score = reduced[0] - (helped * reduced[1] if len(own) == 2 else 0)
-    variance = schur[:, 0, 0] - (helped * schur[:, 1, 0] if len(own) == 2 else 0)
-    variance = np.where(variance > 1e-9, variance, np.nan)
-    z_score = score / np.sqrt(variance)
-    p_value, z_cluster = 2 * stats.norm.sf(np.abs(z_score)), np.full(len(rows), np.nan)
-    if codes is not None:
-        rest = own[0] - z @ solved[0]
-        rest = rest - (helped * (own[1] - z @ solved[1]) if len(own) == 2 else 0)
-        sums = _cluster_sums(rest * residual[:, None], codes)
-        spread = np.sqrt((sums**2).sum(axis=0) * _correction(len(sums), len(y), z.shape[1] + len(own)))
-        z_cluster = score / np.where(spread > 1e-12, spread, np.nan)
-        p_value = np.fmax(p_value, 2 * stats.t.sf(np.abs(z_cluster), max(len(sums) - 1, 1)))
-    return pd.DataFrame({"one_step": score / variance, "z_score": z_score, "z_cluster": z_cluster, "p_value": p_value})

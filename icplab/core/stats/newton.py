@@ -1,0 +1,312 @@
+"""Reads designs and outcomes as arrays, makes Newton steps: one logistic regression, or hundreds that share nuisance columns.
+
+The kernels behind `logistic`. Candidates share the nuisance columns, so each needs only its own border of the information
+matrix: iterations keep the nuisance block of the null model (a chord step), and exact steps are left for the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+Codes = NDArray[np.intp]
+
+MAX_STEPS = 40
+TOLERANCE = 1e-9  # largest change of a coefficient at which a fit has converged
+CLOSE = 1e-6  # size of a full Newton step that leaves an error of its square
+MAX_CHORDS, CHORD_CLOSE = 20, 1e-6
+LARGEST_STEP = 2.0  # in log odds: keeps early steps of strong effects from overshooting
+NOTHING = 1e-9  # information below which a column says nothing
+STRONG = 1.0  # log odds ratio above which the nuisance block of the null model is not near enough for a variance
+BLOCK_CELLS = 2_000_000  # cells of the pairwise design products held at once (16 MB)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all candidates share: outcome, nuisance columns, their ridge, cluster of each row."""
+
+    y: Floats
+    z: Floats
+    penalty: Floats
+    codes: Codes
+    clustered: bool
+    exact: bool
+
+    @property
+    def parameters(self) -> int:
+        return self.z.shape[1]
+
+
+@dataclass
+class Block:
+    """Some candidates: own columns (1 or 2, rows, candidates), the ridge on them, the nuisance column each repeats."""
+
+    own: Floats
+    ridge: Floats
+    twins: Codes
+
+    def part(self, chosen: NDArray) -> Block:
+        return Block(self.own[:, :, chosen], self.ridge[:, chosen], self.twins[chosen])
+
+
+def newton(y: Floats, z: Floats, penalty: Floats, start: ArrayLike | None = None) -> tuple[Floats, bool]:
+    """Coefficients of one penalised logistic regression, and whether they settled."""
+    theta = np.zeros(z.shape[1]) if start is None else np.array(start, dtype=float)
+    loss = _loss(y, z @ theta, theta, penalty)
+    for _ in range(MAX_STEPS):
+        mu = expit(z @ theta)
+        gradient = z.T @ (y - mu) - penalty * theta
+        step = _solve((z * (mu * (1 - mu))[:, None]).T @ z + np.diag(penalty), gradient)
+        for _ in range(10):
+            candidate = _loss(y, z @ (theta + step), theta + step, penalty)
+            if candidate <= loss + 1e-10:
+                break
+            step = step / 2
+        theta, loss = theta + step, candidate
+        if np.abs(step).max(initial=0.0) < TOLERANCE:
+            return theta, True
+    return theta, False
+
+
+def fit_block(task: Task, block: Block, null: Floats) -> tuple[Floats, Floats, Floats, Flags]:
+    """Estimates, model-based variances, cluster influences (clusters x candidates) and whether each converged."""
+    gamma, beta, variance, influence = _chord(task, block, null)
+    converged = ~np.isnan(variance)
+    todo = np.flatnonzero(~converged | task.exact | (np.abs(beta[0]) > STRONG))
+    if len(todo):
+        gamma, beta[:, todo], converged[todo] = _finish(task, block.part(todo), gamma[:, todo], beta[:, todo])
+        _, variance[todo], influence[:, todo] = _exact_step(task, block.part(todo), gamma, beta[:, todo])
+    scale = correction(task.codes.max() + 1, len(task.y), task.parameters + len(block.own)) if task.clustered else 1.0
+    return beta[0], variance, sum_by_cluster(influence, task.codes) * np.sqrt(scale), converged
+
+
+def score_block(
+    y: Floats, z: Floats, own: Floats, penalty: Floats, codes: Codes | None, start: ArrayLike | None
+) -> pd.DataFrame:
+    """Score tests at the null model: one_step, z_score, z_cluster."""
+    null, _ = newton(y, z, penalty, start)
+    mu = expit(z @ null)
+    weight, residual = mu * (1 - mu), y - mu
+    weighted = z * weight[:, None]
+    inverse = invert(weighted.T @ z + np.diag(penalty))
+    cross = np.stack([weighted.T @ x for x in own])
+    solved = np.stack([inverse @ c for c in cross])
+    schur = _own_information(own, weight[:, None], np.zeros(own.shape[::2]))
+    schur = schur - np.einsum("qpm,rpm->mqr", cross, solved)
+    reduced = np.stack([residual @ x for x in own])
+    reduced = reduced - np.einsum("qpm,p->qm", solved, z.T @ residual - penalty * null)
+    # The missing indicator is nuisance too: the candidate is tested given it.
+    helped = schur[:, 0, 1] / np.maximum(schur[:, 1, 1], NOTHING) if len(own) == 2 else np.zeros(own.shape[2])
+    score, variance, rest = reduced[0], schur[:, 0, 0], own[0] - z @ solved[0]
+    if len(own) == 2:
+        score, variance = score - helped * reduced[1], variance - helped * schur[:, 1, 0]
+        rest = rest - helped * (own[1] - z @ solved[1])
+    variance = np.where(variance > NOTHING, variance, np.nan)
+    spread = np.full(len(score), np.nan)
+    if codes is not None:
+        sums = sum_by_cluster(rest * residual[:, None], codes)
+        spread = np.sqrt((sums**2).sum(axis=0) * correction(len(sums), len(y), z.shape[1] + len(own)))
+    return pd.DataFrame(
+        {
+            "one_step": score / variance,
+            "z_score": score / np.sqrt(variance),
+            "z_cluster": score / np.where(spread > 1e-12, spread, np.nan),
+        }
+    )
+
+
+def expit(eta: Floats) -> Floats:
+    """Logistic function, safe for large arguments."""
+    return 1 / (1 + np.exp(-np.clip(eta, -500, 500)))
+
+
+def invert(matrix: Floats) -> Floats:
+    """Inverse; the pseudo-inverse where columns repeat each other."""
+    try:
+        inverse = np.linalg.inv(matrix)
+    except np.linalg.LinAlgError:
+        return np.linalg.pinv(matrix, hermitian=True)
+    return inverse if np.abs(inverse).max() < 1e8 else np.linalg.pinv(matrix, hermitian=True)
+
+
+def sum_by_cluster(rows: Floats, codes: Codes) -> Floats:
+    """Sums of rows by cluster."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    return np.add.reduceat(rows[order], starts, axis=0)
+
+
+def correction(groups: int, n: int, parameters: int) -> float:
+    """Finite-sample factor of the cluster-robust covariance (as statsmodels and Stata use it)."""
+    return groups / (groups - 1) * (n - 1) / max(n - parameters, 1) if groups > 1 else np.nan
+
+
+def _loss(y: Floats, eta: Floats, theta: Floats, penalty: Floats) -> float:
+    return float(np.sum(np.logaddexp(0, eta) - y * eta) + 0.5 * np.sum(penalty * theta**2))
+
+
+def _solve(matrix: Floats, right: Floats) -> Floats:
+    """Solution; the smallest one where columns repeat each other."""
+    try:
+        solution = np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:
+        return np.linalg.pinv(matrix, hermitian=True) @ right
+    return solution if np.abs(solution).max() < 1e8 else np.linalg.pinv(matrix, hermitian=True) @ right
+
+
+def _chord(task: Task, whole: Block, null: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Steps with the nuisance block of the null model throughout: coefficients, variances (NaN: not settled), influences."""
+    y, z, m = task.y, task.z, whole.own.shape[2]
+    mu = expit(z @ null)
+    inverse = invert((z * (mu * (1 - mu))[:, None]).T @ z + np.diag(task.penalty))
+    gamma, beta = np.repeat(null[:, None], m, axis=1), np.zeros((len(whole.own), m))
+    has = np.flatnonzero(whole.twins >= 0)
+    gamma[whole.twins[has], has] = 0
+    variance, influence = np.full(m, np.nan), np.zeros((len(y), m))
+    active = np.arange(m)
+    for _ in range(MAX_CHORDS):
+        block, b, g = whole.part(active), beta[:, active], gamma[:, active]
+        mu = expit(_predictor(z, block.own, g, b))
+        weight, residual = mu * (1 - mu), y[:, None] - mu
+        gradient = z.T @ residual - task.penalty[:, None] * g
+        cross = np.stack([z.T @ (weight * x) for x in block.own])  # (q, p, active)
+        solved = np.stack([_without_twin(inverse, c, block.twins) for c in cross])
+        schur = _own_information(block.own, weight, block.ridge) - np.einsum("qpm,rpm->mqr", cross, solved)
+        right = np.stack([(x * residual).sum(axis=0) for x in block.own]) - block.ridge * b
+        step = _solve_small(schur, right - np.einsum("qpm,pm->qm", solved, gradient))
+        step_gamma = _without_twin(inverse, gradient, block.twins) - np.einsum("qpm,qm->pm", solved, step)
+        gamma[:, active] += step_gamma
+        beta[:, active] += step
+        size = np.maximum(np.abs(step).max(axis=0), np.abs(step_gamma).max(axis=0, initial=0.0))
+        done = size < CHORD_CLOSE
+        if done.any():
+            small = _invert_small(schur[done])
+            variance[active[done]] = small[:, 0, 0]
+            rest = [x[:, done] - z @ solved[q][:, done] for q, x in enumerate(block.own)]
+            influence[:, active[done]] = residual[:, done] * sum(small[:, 0, q] * r for q, r in enumerate(rest))
+        active = active[~done & (size < 1e3)]
+        if not len(active):
+            break
+    return gamma, beta, variance, influence
+
+
+def _finish(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[Floats, Floats, Flags]:
+    """Full Newton steps from where the chord ended: one is left to do, rarely two."""
+    converged = np.zeros(beta.shape[1], dtype=bool)
+    for _ in range(MAX_STEPS):
+        todo = np.flatnonzero(~converged)
+        (step_gamma, step), _, _ = _exact_step(task, block.part(todo), gamma[:, todo], beta[:, todo])
+        gamma[:, todo] += step_gamma
+        beta[:, todo] += step
+        size = np.maximum(np.abs(step).max(axis=0), np.abs(step_gamma).max(axis=0, initial=0.0))
+        converged[todo[size < CLOSE]] = True
+        if converged.all():
+            break
+    return gamma, beta, converged
+
+
+def _exact_step(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[tuple[Floats, Floats], Floats, Floats]:
+    """Newton step with each candidate's own nuisance block, the variance of its coefficient, and row influences."""
+    z, own = task.z, block.own
+    mu = expit(_predictor(z, own, gamma, beta))
+    weight, residual = mu * (1 - mu), task.y[:, None] - mu
+    information = _weighted_products(z, weight) + np.diag(task.penalty)
+    cross = np.stack([z.T @ (weight * x) for x in own])  # (q, p, m)
+    gradient = z.T @ residual - task.penalty[:, None] * gamma
+    has = np.flatnonzero(block.twins >= 0)
+    t = block.twins[has]
+    information[has, t, :], information[has, :, t], information[has, t, t] = 0, 0, 1
+    cross[:, t, has], gradient[t, has] = 0, 0
+    solved = _solve_many(information, np.concatenate([cross.transpose(2, 1, 0), gradient.T[:, :, None]], axis=2))
+    by_own, by_gradient = solved[:, :, :-1], solved[:, :, -1]
+    schur = _own_information(own, weight, block.ridge) - np.einsum("qpm,mpr->mqr", cross, by_own)
+    right = np.stack([(x * residual).sum(axis=0) for x in own]) - block.ridge * beta
+    step = _solve_small(schur, right - np.einsum("qpm,mp->qm", cross, by_gradient))
+    step_gamma = by_gradient.T - np.einsum("mpq,qm->pm", by_own, step)
+    small = _invert_small(schur)
+    influence = np.zeros_like(residual)
+    for q, x in enumerate(own):  # the candidate less what the nuisance columns explain of it
+        influence += small[:, 0, q] * (x - z @ by_own[:, :, q].T)
+    return (step_gamma, step), small[:, 0, 0], influence * residual
+
+
+def _predictor(z: Floats, own: Floats, gamma: Floats, beta: Floats) -> Floats:
+    """Log odds per row and candidate."""
+    eta = z @ gamma
+    for x, b in zip(own, beta, strict=True):
+        eta += x * b
+    return eta
+
+
+def _without_twin(inverse: Floats, columns: Floats, twins: Codes) -> Floats:
+    """Inverse of the nuisance block times columns, the twin of each candidate taken out (a rank-one downdate)."""
+    product = inverse @ columns
+    has = np.flatnonzero(twins >= 0)
+    t = twins[has]
+    product[:, has] -= inverse[:, t] * (product[t, has] / inverse[t, t])
+    return product
+
+
+def _weighted_products(z: Floats, weight: Floats) -> Floats:
+    """Z' diag(w_j) Z for every column w_j, from the products of pairs of columns: (candidates, p, p)."""
+    p = z.shape[1]
+    left, right = np.triu_indices(p)
+    flat = np.zeros((weight.shape[1], len(left)))
+    size = max(1, BLOCK_CELLS // max(len(left), 1))
+    for start in range(0, len(z), size):
+        rows = z[start : start + size]
+        flat += weight[start : start + size].T @ (rows[:, left] * rows[:, right])
+    full = np.empty((weight.shape[1], p, p))
+    full[:, left, right] = flat
+    full[:, right, left] = flat
+    return full
+
+
+def _own_information(own: Floats, weight: Floats, ridge: Floats) -> Floats:
+    """Information of the candidates' own columns: (candidates, q, q)."""
+    q = len(own)
+    information = np.empty((own.shape[2], q, q))
+    for i in range(q):
+        for j in range(i, q):
+            information[:, i, j] = information[:, j, i] = (own[i] * weight * own[j]).sum(axis=0)
+    index = np.arange(q)
+    information[:, index, index] += ridge.T
+    return information
+
+
+def _solve_many(matrices: Floats, right: Floats) -> Floats:
+    """Batched solution; falls back to the pseudo-inverse where columns repeat each other."""
+    try:
+        solution = np.linalg.solve(matrices, right)
+        if np.abs(solution).max(initial=0.0) < 1e8:
+            return solution
+    except np.linalg.LinAlgError:
+        pass
+    return np.linalg.pinv(matrices, hermitian=True) @ right
+
+
+def _solve_small(schur: Floats, right: Floats) -> Floats:
+    """Steps of the own coefficients, of at most LARGEST_STEP; 0 where the column holds no information."""
+    step = np.einsum("mqr,rm->qm", _invert_small(schur), right)
+    return step * np.minimum(1, LARGEST_STEP / np.maximum(np.abs(step).max(axis=0), 1e-300))
+
+
+def _invert_small(schur: Floats) -> Floats:
+    """Inverses of (candidates, q, q), q at most 2; a column without information (constant, or all zero) gets zeros."""
+    first = schur[:, 0, 0]
+    if schur.shape[1] == 1:
+        return np.where(first > NOTHING, 1 / np.maximum(first, NOTHING), 0.0)[:, None, None]
+    second, mixed = schur[:, 1, 1], schur[:, 0, 1]
+    slope = np.where(second > NOTHING, mixed / np.maximum(second, NOTHING), 0.0)
+    rest = first - slope * mixed
+    top = np.where(rest > NOTHING, 1 / np.maximum(rest, NOTHING), 0.0)
+    inverse = np.empty_like(schur)
+    inverse[:, 0, 0] = top
+    inverse[:, 0, 1] = inverse[:, 1, 0] = -slope * top
+    inverse[:, 1, 1] = np.where(second > NOTHING, 1 / np.maximum(second, NOTHING), 0.0) + slope**2 * top
+    return inverse
