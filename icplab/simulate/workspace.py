@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from icplab.simulate.market import Market
 
 LAYOUTS = ("canonical",)
+MOST_SEGMENTS = 7  # the default of [plan] max_segments: a neutral playbook has an entry for each
 TIER_SHARES = (0.20, 0.30)  # capacity of tier 1 and tier 2, as shares of all accounts
 
 
@@ -82,11 +83,11 @@ contacts = false
 
 def playbook_toml(world: World) -> str:
     """`playbook.toml`: what people decided per segment, tier and intent."""
-    named = "none" not in world.classes.names
-    count = len(world.classes) if named and world.recipe.names == "plausible" else 7
+    plausible = world.recipe.names == "plausible"
+    needs = world.naming.needs[: len(world.recipe.shares)] if plausible else list(_BY_NEED) * 2
     parts = [_PLAYBOOK_HEAD]
-    for i in range(count):
-        entry = _SEGMENTS[i % len(_SEGMENTS)]
+    for i, need in enumerate(needs[:MOST_SEGMENTS]):
+        entry = {**_BY_NEED[need], **_BY_SIZE[i % len(_BY_SIZE)]}
         body = "\n".join(f"{key} = {json.dumps(value)}" for key, value in entry.items())
         parts.append(f"[segments.S{i + 1}]\n{body}\n")
     return "\n".join([*parts, _PLAYBOOK_TAIL])
@@ -186,43 +187,50 @@ def _categories(world: World) -> list:
 _PLAYBOOK_HEAD = """# What people decide. Segment ids are those of the last run; "any" covers every segment, tier or intent.
 """
 
-_SEGMENTS = (
-    {
-        "problem_statement": "Small teams chase invoices and plans by hand and notice problems weeks too late.",
-        "message": "Know on Monday what last month cost you.",
-        "offer_angle": "Start in a week, pay by month, leave when it does not help.",
-        "content_path": ["checklist", "short demo", "reference of the same size"],
-        "channel_assumption": "paid search and website; no field visits",
-        "qualification_rule": "At least one person owns planning, and there is a date by which it must work.",
-        "owner": "Demand Generation",
+# What people would write about a segment whose leading need is this one ...
+_BY_NEED = {
+    "late invoices": {
+        "problem_statement": "Invoices are chased by hand, and nobody sees the gap in cash until weeks later.",
+        "message": "Know on Monday what last month still owes you.",
+        "offer_angle": "Start in a week with one bank account, pay by month.",
+        "content_path": ["cash checklist", "short demo", "reference of the same size"],
+        "qualification_rule": "One person owns collections, and there is a date by which it must work.",
     },
-    {
-        "problem_statement": "Growing firms close their books late because every site reports differently.",
+    "slow month end": {
+        "problem_statement": "Books close late because every site reports in its own way.",
         "message": "One close for every site, in three days.",
-        "offer_angle": "Template per site, rolled out one site at a time.",
+        "offer_angle": "A template per site, rolled out one site at a time.",
         "content_path": ["guide to the monthly close", "workshop", "rollout plan"],
-        "channel_assumption": "partners and referral; events for the first contact",
-        "qualification_rule": "More than one site, and finance has a say in the budget.",
-        "owner": "Product Marketing",
+        "qualification_rule": "More than one site reports, and finance has a say in the budget.",
     },
-    {
-        "problem_statement": "Operations and finance plan with different numbers, so stock and cash are never right together.",
-        "message": "One plan that both operations and finance sign.",
-        "offer_angle": "Joint planning round before the contract.",
+    "stock gaps": {
+        "problem_statement": "Operations and finance plan with different numbers, so stock runs out while cash is tied up.",
+        "message": "One plan that operations and finance both sign.",
+        "offer_angle": "A joint planning round before the contract.",
         "content_path": ["benchmark", "planning workshop", "business case"],
-        "channel_assumption": "outbound to operations and finance together",
-        "qualification_rule": "Both operations and finance take part in the second meeting.",
-        "owner": "Field Sales",
+        "qualification_rule": "Operations and finance both take part in the second meeting.",
     },
-    {
-        "problem_statement": "Large groups cannot show auditors who changed which plan, and when.",
+    "audit trail": {
+        "problem_statement": "Nobody can show an auditor who changed which plan, and when.",
         "message": "Every change has a name and a date.",
-        "offer_angle": "Audit trail first, planning second.",
+        "offer_angle": "The audit trail first, planning second.",
         "content_path": ["audit checklist", "security review", "executive briefing"],
-        "channel_assumption": "outbound and partner; executive events",
         "qualification_rule": "An audit finding or a regulator asks for a trail, and IT joins the evaluation.",
-        "owner": "Key Accounts",
     },
+    "manual planning": {
+        "problem_statement": "Plans live in spreadsheets that only their authors can read, and break when one of them leaves.",
+        "message": "A plan that survives a holiday.",
+        "offer_angle": "Import of the existing spreadsheets, side by side for one quarter.",
+        "content_path": ["spreadsheet audit", "guided trial", "comparison of both plans"],
+        "qualification_rule": "At least three departments feed the plan, and one of them wants out of spreadsheets.",
+    },
+}
+# ... and about how it is reached, from the largest segment with the smallest accounts on.
+_BY_SIZE = (
+    {"channel_assumption": "paid search and website; no field visits", "owner": "Demand Generation"},
+    {"channel_assumption": "partners and referral; events for the first contact", "owner": "Product Marketing"},
+    {"channel_assumption": "outbound to two departments at once", "owner": "Field Sales"},
+    {"channel_assumption": "outbound and partner; executive events", "owner": "Key Accounts"},
 )
 
 _PLAYBOOK_TAIL = """# Plays: what happens with an account of this tier, segment and intent. The most specific one counts.
