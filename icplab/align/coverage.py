@@ -49,6 +49,15 @@ def measure_coverage(
     return table.astype({"data_class": "str", "field": "str", **dict.fromkeys(numbers, "float64")})
 
 
+def show_outcomes(coverage: pd.DataFrame) -> pd.DataFrame:
+    """Mean fill of each data class by outcome: `data_class, outcome, value, fields`, for a field of numbers."""
+    there = coverage[coverage["n"] > 0].rename(columns={"fill_rate": "all"})
+    outcomes = ["all", "won", "lost", "open", "unworked"]
+    long = there.melt(["data_class", "field"], outcomes, "outcome", "fill").dropna(subset="fill")
+    table = long.groupby(["data_class", "outcome"], sort=False)["fill"].agg(["mean", "size"]).reset_index()
+    return table.rename(columns={"mean": "value", "size": "fields"})
+
+
 def _trait_rows(
     accounts: pd.DataFrame, catalogue: pd.DataFrame, opportunities: pd.DataFrame
 ) -> Iterator[dict[str, Any]]:

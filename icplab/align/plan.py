@@ -61,6 +61,11 @@ def list_goals(settings: Settings) -> pd.DataFrame:
     ).astype("str")
 
 
+def list_rules(plan: Mapping[str, Any]) -> pd.DataFrame:
+    """The sentences of a plan as a table `rule`, one row each."""
+    return pd.DataFrame({"rule": plan["rules"]}).astype("str")
+
+
 def build_ledger(inputs: Mapping[str, Any]) -> pd.DataFrame:
     """The artefact `ledger` from the intake's books: records per table, file and outcome."""
     columns = {c.name: DTYPES[c.kind] for c in ARTEFACTS["ledger"].columns}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from icplab.core import formats
 from icplab.core.config import Settings
 from icplab.core.stats.intervals import LEVEL, wilson
 
@@ -76,6 +77,20 @@ def measure_reach(
     ]
     table = pd.DataFrame(rows)
     return table.astype({c: "str" if c in ("question", "verdict", "unit") else "float64" for c in table})
+
+
+def show_reach(reach: pd.DataFrame) -> pd.DataFrame:
+    """`measure_reach` in words: `question, n, known_to, wanted, n_needed, verdict`, sizes printed with their unit."""
+    return pd.DataFrame(
+        {
+            "question": reach["question"],
+            "n": reach["n"],
+            "known_to": _sizes(reach["half_width"], reach["unit"], above="odds ratios above "),
+            "wanted": _sizes(reach["wanted"], reach["unit"], above="odds ratio "),
+            "n_needed": reach["n_needed"],
+            "verdict": reach["verdict"],
+        }
+    )
 
 
 def _clustering(closed: pd.DataFrame, rate: float) -> float:
@@ -175,3 +190,10 @@ def _tier_share(accounts: pd.DataFrame, settings: Settings) -> float:
     """Share of accounts that tier 1 has room for; without a capacity the best fifth."""
     capacity, n = settings.capacity.tier_1, max(len(accounts), 1)
     return float(np.clip((capacity or TIER_1 * n) / n, 0.01, 0.5))
+
+
+def _sizes(values: pd.Series, units: pd.Series, above: str) -> pd.Series:
+    """Half-widths as points of rate, ratios as ratios; a dash where there is nothing to go by."""
+    points = "±" + (100 * values).round(0).astype("Int64").astype("str") + " points"
+    ratios = above + values.round(1).astype("str")
+    return points.where(units == "fraction", ratios).where(values.notna(), formats.MISSING).astype("str")

@@ -3,17 +3,20 @@
 Every figure carries its basis, the observations behind it, an interval from resampling account families and a status.
 """
 
-from icplab.performance.compare import compare_standardised
+from icplab.performance.compare import compare_cuts, compare_standardised
 from icplab.performance.cuts import build_levels, choose_cuts, quarter_of
 from icplab.performance.found import findings
-from icplab.performance.kpis import measure_kpis, show_curve_table
+from icplab.performance.kpis import build_curves, build_forest, measure_cuts, measure_kpis
 
 __all__ = [
+    "build_curves",
+    "build_forest",
     "build_levels",
     "choose_cuts",
+    "compare_cuts",
     "compare_standardised",
     "findings",
+    "measure_cuts",
     "measure_kpis",
     "quarter_of",
-    "show_curve_table",
 ]

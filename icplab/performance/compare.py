@@ -6,6 +6,9 @@ the standardised difference compares like with like.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -56,7 +59,7 @@ def compare_standardised(
     """
     closed = _closed_with_level(opportunities, accounts, cut, levels, settings, as_of)
     if not len(closed):
-        return pd.DataFrame({c: pd.Series([], dtype=t) for c, t in _COLUMNS.items()})
+        return _nothing()
     unit, families = pd.factorize(closed["family_id"], sort=True)
     stratum, strata = pd.factorize(_strata(closed, accounts, cut), sort=True)
     level, names = pd.factorize(closed["level"], sort=True)
@@ -72,6 +75,12 @@ def compare_standardised(
     return pd.DataFrame(rows).astype(_COLUMNS)
 
 
+def compare_cuts(opportunities: pd.DataFrame, cuts: Iterable[str], **given: Any) -> pd.DataFrame:
+    """`compare_standardised` for several cuts, one below the other."""
+    parts = [compare_standardised(opportunities, cut=cut, **given) for cut in cuts]
+    return pd.concat(parts, ignore_index=True) if parts else _nothing()
+
+
 _COLUMNS = {
     "cut": "str",
     "level": "str",
@@ -79,6 +88,10 @@ _COLUMNS = {
     **dict.fromkeys(("standardised", "standardised_low", "standardised_high", "moved_p"), "float64"),
     "reversal": "bool",
 }
+
+
+def _nothing() -> pd.DataFrame:
+    return pd.DataFrame({c: pd.Series([], dtype=t) for c, t in _COLUMNS.items()})
 
 
 def _closed_with_level(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ def findings(
     kpis: pd.DataFrame,
     *,
     opportunities: pd.DataFrame,
-    comparisons: Iterable[pd.DataFrame] = (),
+    comparisons: pd.DataFrame | None = None,
     events: pd.DataFrame | None = None,
     settings: Settings,
     as_of: pd.Timestamp,
@@ -55,8 +55,8 @@ def findings(
         Rows of `measure_kpis`, of all cuts together.
     opportunities : DataFrame
         One row per opportunity, for the size of single deals and days of bulk closing.
-    comparisons : iterable of DataFrame
-        From `compare_standardised`, one per cut; tested together, so that many cuts do not raise false alarms.
+    comparisons : DataFrame, optional
+        From `compare_cuts`; all rows are tested together, so that many cuts do not raise false alarms.
     events : DataFrame, optional
         Canonical table of dated changes.
     settings, as_of
@@ -143,12 +143,10 @@ def _heavy_tail(
     )
 
 
-def _reversals(comparisons: Iterable[pd.DataFrame]) -> Iterator[Finding]:
+def _reversals(table: pd.DataFrame | None) -> Iterator[Finding]:
     """Crude and standardised differences of opposite sign, tested over all cuts together."""
-    tables = [c for c in comparisons if len(c)]
-    if not tables:
+    if table is None or not len(table):
         return
-    table = pd.concat(tables, ignore_index=True)
     worst = np.fmax(table["crude_p"], table["moved_p"])
     for row in table[table["reversal"] & (worst <= FALSE_ALARM / len(table))].to_dict("records"):
         more, less = ("more", "less") if row["crude"] > 0 else ("less", "more")

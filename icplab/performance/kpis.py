@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -99,7 +102,58 @@ def measure_kpis(
     return _as_artefact(_pooled(pd.DataFrame(found)) if levels is not None else pd.DataFrame(found))
 
 
-def show_curve_table(
+def measure_cuts(opportunities: pd.DataFrame, cuts: Iterable[str], **given: Any) -> pd.DataFrame:
+    """`measure_kpis` for all accounts and for each of several cuts, in one table.
+
+    Parameters
+    ----------
+    opportunities : DataFrame
+        As in `measure_kpis`.
+    cuts : iterable of str
+        Columns of accounts or opportunities.
+    **given
+        Everything else that `measure_kpis` takes, without `cut` and `levels`.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the artefact `kpis`, sorted by its key.
+    """
+    parts = [measure_kpis(opportunities, cut=cut, **given) for cut in ("all", *cuts)]
+    return _as_artefact(pd.concat(parts, ignore_index=True))
+
+
+def build_forest(kpis: pd.DataFrame, cut: str, settings: Settings) -> pd.DataFrame:
+    """Win rate of each level of a cut, as it is and partially pooled, one row each for a chart.
+
+    Parameters
+    ----------
+    kpis : DataFrame
+        Rows of `measure_kpis` that hold the cut.
+    cut : str
+        The cut to show.
+    settings : Settings
+        `[plan] horizon_days` names the basis; where it is not usable for any level the closed basis is shown.
+
+    Returns
+    -------
+    DataFrame
+        `level, estimate` (raw, pooled), `value, low, high, n, status, basis`, highest pooled rate first.
+    """
+    rates = kpis[(kpis["cut"] == cut) & (kpis["period"] == "all") & (kpis["kpi"] == "win_rate")]
+    horizon = rates[rates["basis"] == f"within_{settings.plan.horizon_days}d"]
+    shown = horizon if (horizon["status"] == "ok").any() else rates[rates["basis"] == "closed"]
+    shown = shown[shown["value"].notna()].sort_values(["pooled", "level"], ascending=[False, True])
+    raw = shown.assign(estimate="raw")
+    ends = {"value": shown["pooled"], "low": shown["pooled_low"], "high": shown["pooled_high"]}
+    pooled = shown.assign(estimate="pooled", status="ok", **ends)
+    both = pd.concat([raw, pooled[pooled["value"].notna()]]).sort_index(kind="stable")
+    both = both.assign(place=both["level"].map({name: i for i, name in enumerate(shown["level"])}))
+    columns = ["level", "estimate", "value", "low", "high", "n", "status", "basis"]
+    return both.sort_values(["place", "estimate"], ascending=[True, False], ignore_index=True)[columns]
+
+
+def build_curves(
     opportunities: pd.DataFrame,
     *,
     accounts: pd.DataFrame,
