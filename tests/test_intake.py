@@ -837,3 +837,33 @@ def test_salvirt_is_one_account_per_record_with_its_duplicates_kept(tmp_path):
     assert not {"Status", "Seller", "Product", "Source"} & set(accounts)
     joined = opportunities.merge(accounts[["account_id", *further]], on="account_id")
     assert joined[[*further, "product", "owner", "source", "status"]].duplicated().sum() == 83
+
+
+@pytest.mark.datasets
+@needs_datasets
+def test_a_native_salesforce_export_is_taken_in_with_a_mapping(tmp_path):
+    folder = _workspace(tmp_path, "sfdc_native")
+    assert {n: len(t) for n, t in taken(folder).items()} == {
+        "accounts": 22,
+        "activities": 36,
+        "campaigns": 8,
+        "contacts": 18,
+        "opportunities": 35,
+    }
+    assert found(folder, "ICP-Q056")[0].count == 15  # closed before the day all records were loaded on
+    assert "look there first: activities 52%, contacts 82%, opportunities 30%" in check_workspace(folder).as_text()
+
+
+# Documents
+
+
+def test_the_example_of_the_how_to_works_as_printed(tmp_path):
+    text = (Path(__file__).parents[1] / "docs" / "how-to-map-your-export.md").read_text()
+    blocks = [part.split("```")[0] for part in text.split("```csv\n")[1:]]
+    settings = text.split("```toml\n")[1].split("```")[0]
+    folder = fill(tmp_path / "w", accounts="", opportunities="", settings=settings, deals=blocks[0], clients=blocks[1])
+    tables = taken(folder)
+    assert list(tables["accounts"]["annual_revenue"]) == [12_500_000, 3_000_000]
+    assert list(tables["opportunities"]["amount"].dropna()) == [1000.5]
+    assert list(tables["opportunities"]["Team size"]) == ["small", "large"]
+    assert {p.code for p in check_workspace(folder).problems} == {"ICP-R019"}

@@ -219,7 +219,7 @@ def _check_further(batch: Batch) -> None:
         ),
     ):
         if names:
-            batch.say(code, f"{message}: {', '.join(names)}", count=len(names))
+            batch.say(code, f"{message}: {', '.join(names)}")
     for name in further:
         signed = batch.frame[name].str.contains("@", regex=False).fillna(False).astype(bool)
         if signed.any():

@@ -85,7 +85,7 @@ def _mapped(
     missing |= _required_missing(table, file, sheet, source, chosen, problems)
     if respelled:
         message = f"column names recognised in another spelling: {', '.join(respelled)}"
-        problems.append(Problem("ICP-R026", message, file=file, count=len(respelled)))
+        problems.append(Problem("ICP-R026", message, file=file))
     if missing:
         return None
     frame = pd.DataFrame({name: sheet.frame[column] for name, column in chosen.items()}, index=sheet.frame.index)
@@ -172,7 +172,7 @@ def _further(
     if left:
         message = f"columns not used: {', '.join(left[:12])}{', …' if len(left) > 12 else ''}"
         fix = f"map them in [columns.{table.name}], or list them in [sources.{table.name}] ignore"
-        problems.append(Problem("ICP-W028", message, fix, file, count=len(left)))
+        problems.append(Problem("ICP-W028", message, fix, file))
     return [c for c in rest if c not in clashing | ignored]
 
 
@@ -205,9 +205,7 @@ def _derive_status(batch: Batch) -> None:
             frame["status"] = frame["stage"]
             batch.text["status"] = batch.text["stage"]
     elif set(STATUS_PARTS) & set(frame):
-        batch.say(
-            "ICP-W028", "status is given; is_won and is_closed are not used", count=len(set(STATUS_PARTS) & set(frame))
-        )
+        batch.say("ICP-W028", "status is given; is_won and is_closed are not used")
     batch.frame = frame.drop(columns=["is_won", "is_closed"], errors="ignore")
 
 

@@ -162,7 +162,7 @@ def _without_blank(frame: pd.DataFrame, names: list[str], file: str, notes: list
             Problem("ICP-E025", f"column {numbers} has no name and holds values", "name it, or delete it", file)
         )
     if blank:
-        notes.append(Problem("ICP-R025", "empty columns without a name ignored", file=file, count=len(blank)))
+        notes.append(Problem("ICP-R025", "empty columns without a name ignored", file=file))
     return ["" if i in blank else n for i, n in enumerate(names)]
 
 

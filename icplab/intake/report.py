@@ -9,6 +9,7 @@ import pandas as pd
 from icplab.core.errors import Problem
 from icplab.intake.batch import OUTCOMES, FileBook
 
+MUCH = 0.1  # share of a table set aside from which the report says so in its first lines
 _HEADINGS = (
     ("E", "Stops a run", "must be mended first"),
     ("Q", "Set aside", "left out of every figure, listed in rejects.csv"),
@@ -59,11 +60,22 @@ class Report:
 
     def _verdict(self) -> str:
         if self.stops:
-            rest = "1 problem" if len(self.stops) == 1 else f"{len(self.stops)} problems"
-            return f"{self.workspace}: a run would stop. Mend {rest}, listed below under “Stops a run”."
+            many = "1 problem" if len(self.stops) == 1 else f"{len(self.stops)} problems"
+            return f"{self.workspace}: a run would stop. Mend {many}, listed below under “Stops a run”."
         used = int(self.ledger.loc[self.ledger["outcome"] == "used", "records"].sum())
         total = int(self.ledger["records"].sum())
-        return f"{self.workspace}: a run would go ahead, using {used:,} of {total:,} records; every other one is accounted for."
+        verdict = f"{self.workspace}: a run would go ahead, using {used:,} of {total:,} records"
+        return f"{verdict}; every other one is accounted for.{self._heavy_losses()}"
+
+    def _heavy_losses(self) -> str:
+        """Tables of which so much was set aside that their figures may mislead."""
+        by_table = self.ledger.pivot_table(
+            index="table", columns="outcome", values="records", aggfunc="sum", fill_value=0
+        )
+        aside = by_table.get("quarantined", 0 * by_table["used"])
+        share = (aside / (aside + by_table["used"]).clip(lower=1)).loc[lambda s: s > MUCH]
+        said = ", ".join(f"{table} {part:.0%}" for table, part in share.sort_index().items())
+        return f"\nMuch was set aside, look there first: {said}." if said else ""
 
 
 def ledger_table(books: list[FileBook]) -> pd.DataFrame:

@@ -155,9 +155,7 @@ def _read(folder: Path) -> _Reading:
     unread = unread_files(folder, files)
     if unread:
         fix = "name them in [sources], or move them away"
-        reading.problems.append(
-            Problem("ICP-W001", f"files that no table reads: {', '.join(unread)}", fix, count=len(unread))
-        )
+        reading.problems.append(Problem("ICP-W001", f"files that no table reads: {', '.join(unread)}", fix))
     return reading
 
 
