@@ -20,8 +20,15 @@ NEAR_COLLINEAR = 0.98  # correlation above which a second number adds nothing bu
 SPIKE_SHARE = 0.10  # a value this frequent would attract a component of its own; the number is then cut into bands
 FEW_VALUES = 10  # numbers with so few distinct values are read as bands
 BANDS = 4
-SKEWED = 1.0  # skewness above which a positive number is read on the log scale
-CLIP = 4.0  # standard deviations; further out is a typing error as often as a giant
+KNOTS = np.arange(-3.0, 3.01, 0.1)  # normal quantiles at which the scale of a number is written down
+SOURCE_CORRELATION = (
+    0.2  # with the date of the record: such a tool tells who enriched the record, not what the account is
+)
+BUNDLE_PHI, BUNDLE_SIZE = (
+    0.3,
+    3,
+)  # tools that co-occur this closely, in groups of at least this many, are checked as a bundle
+BUNDLE_P = 0.01  # a bundle that goes with nothing but itself (Bonferroni over the other traits) is left out
 OTHER = "other"
 YES, NO = "yes", "no"
 
@@ -33,7 +40,7 @@ class Blocks:
     Attributes
     ----------
     account_id : (n,) ids
-    numbers : (n, d) standardised numbers, NaN where unknown
+    numbers : (n, d) normal scores of numbers, NaN where unknown
     levels : (n, c) 0/1, one column per level of a discrete variable; a row of zeros within a variable means unknown
     variable : (c,) which discrete variable a level column belongs to, ascending
     """
@@ -61,14 +68,17 @@ class Blocks:
 def write_recipe(accounts: pd.DataFrame, catalogue: pd.DataFrame) -> dict:
     """How each candidate trait is read: on which scale, in which levels or bands, and what was left out and why.
 
+    Left out are traits that cannot tell accounts apart, that repeat another, that follow the date on which records were made
+    (tools and yes/no traits as a data vendor delivers them), and bundles of tools that go with nothing but each other.
+
     Parameters
     ----------
-    accounts : account table; reads the trait columns only, never an outcome
+    accounts : account table; reads created_at and the trait columns, never an outcome
     catalogue : reads trait, table, kind, role, excluded; traits of opportunities, excluded and forbidden ones are left out
 
     Returns
     -------
-    dict of plain values: numbers (trait, log, shift, center, scale), discrete (trait, kind, levels, …), left_out (trait, why)
+    dict of plain values: numbers (trait, values, scores), discrete (trait, kind, levels, …), left_out (trait, why)
     """
     usable = catalogue[(catalogue["table"] == "accounts") & ~catalogue["excluded"] & (catalogue["role"] != "forbidden")]
     left_out: list[dict] = []
@@ -81,7 +91,8 @@ def write_recipe(accounts: pd.DataFrame, catalogue: pd.DataFrame) -> dict:
         for entry in read:
             (numbers if entry["kind"] == "number" else discrete).append(entry)
     recipe = {"numbers": numbers, "discrete": discrete, "left_out": left_out}
-    return _without_repetition(recipe, accounts)
+    recipe = _without(recipe, _of_the_source(recipe, accounts))
+    return _without(recipe, _repeated(recipe, accounts))
 
 
 def read_blocks(recipe: dict, accounts: pd.DataFrame) -> Blocks:
@@ -117,14 +128,22 @@ def _read_number(trait: str, values: pd.Series) -> list[dict]:
     distinct, counts = np.unique(known, return_counts=True)
     if len(distinct) <= FEW_VALUES or counts.max() / len(known) > SPIKE_SHARE:
         return _bands(trait, known, distinct, counts)
-    log = known.min() >= 0 and _skewness(known) > SKEWED
-    shift = 0.0 if known.min() > 0 else 1.0
-    scaled = np.log(known + shift) if log else known
-    # The middle 98 % set the scale, so that one typing error does not flatten everybody else.
-    low, high = np.quantile(scaled, [0.01, 0.99])
-    inner = scaled[(scaled >= low) & (scaled <= high)]
-    entry = {"kind": "number", "trait": trait, "log": bool(log), "shift": shift}
-    return [{**entry, "center": float(inner.mean()), "scale": float(inner.std() or 1.0)}]
+    return [{"kind": "number", "trait": trait, **_normal_scale(known)}]
+
+
+def _normal_scale(known: np.ndarray) -> dict:
+    """Values at fixed normal quantiles: a number is read as the normal score of its rank.
+
+    A skewed, uniform or clipped margin would otherwise attract classes of its own; what is kept is how it goes with the rest.
+    """
+    from scipy.special import ndtr, ndtri
+
+    place = ndtr(KNOTS)
+    values = np.quantile(known, place, method="median_unbiased")
+    # Tied knots share their mean score, so that equal values get equal scores.
+    distinct, inverse = np.unique(values, return_inverse=True)
+    score = ndtri(np.bincount(inverse, place) / np.bincount(inverse))
+    return {"values": distinct.tolist(), "scores": score.tolist()}
 
 
 def _bands(trait: str, known: np.ndarray, distinct: np.ndarray, counts: np.ndarray) -> list[dict]:
@@ -169,12 +188,6 @@ def _read_tools(trait: str, values: pd.Series) -> list[dict]:
 _READERS = {"number": _read_number, "category": _read_category, "flag": _read_flag, "multi": _read_tools}
 
 
-def _skewness(values: np.ndarray) -> float:
-    centred = values - values.mean()
-    spread = values.std()
-    return float((centred**3).mean() / spread**3) if spread else 0.0
-
-
 def _tool_sets(values: pd.Series) -> tuple[np.ndarray, list[str], np.ndarray]:
     """(n, tools) presence, tool names in alphabetical order, and which accounts have a known stack."""
     parts = values.str.split(";").explode().str.strip()
@@ -209,25 +222,92 @@ def _one_hot(entry: dict, values: pd.Series) -> np.ndarray:
 def _standardised(entry: dict, values: pd.Series) -> np.ndarray:
     number = values.to_numpy(dtype=float)
     number = np.where(np.isfinite(number), number, np.nan)
-    if entry["log"]:
-        shifted = number + entry["shift"]
-        number = np.log(shifted, where=shifted > 0, out=np.full(len(number), np.nan))
-    return np.clip((number - entry["center"]) / entry["scale"], -CLIP, CLIP)
+    return np.interp(number, entry["values"], entry["scores"])
 
 
-def _without_repetition(recipe: dict, accounts: pd.DataFrame) -> dict:
-    """The recipe without variables that repeat another: they would make a segment of their own agreement."""
-    blocks = read_blocks(recipe, accounts)
-    twice = _repeated_numbers(blocks.numbers)
-    again = _repeated_levels(blocks)
+def _without(recipe: dict, out: dict[str, str]) -> dict:
+    """The recipe without the variables named, which are noted with the reason."""
     names = variable_names(recipe)
-    told = [{"trait": recipe["numbers"][i]["trait"], "why": "repeats another number"} for i in sorted(twice)]
-    told += [{"trait": names[j], "why": f"follows from {names[of]}"} for j, of in sorted(again.items())]
+    told = [{"trait": name, "why": why} for name, why in sorted(out.items())]
     return {
-        "numbers": [e for i, e in enumerate(recipe["numbers"]) if i not in twice],
-        "discrete": [e for j, e in enumerate(recipe["discrete"]) if j not in again],
+        "numbers": [e for e in recipe["numbers"] if e["trait"] not in out],
+        "discrete": [e for e, name in zip(recipe["discrete"], names, strict=True) if name not in out],
         "left_out": recipe["left_out"] + told,
     }
+
+
+def _repeated(recipe: dict, accounts: pd.DataFrame) -> dict[str, str]:
+    """Variables that repeat another: they would make a segment of their own agreement."""
+    blocks = read_blocks(recipe, accounts)
+    names = variable_names(recipe)
+    out = {recipe["numbers"][i]["trait"]: "repeats another number" for i in _repeated_numbers(blocks.numbers)}
+    return out | {names[j]: f"follows from {names[of]}" for j, of in _repeated_levels(blocks).items()}
+
+
+def _of_the_source(recipe: dict, accounts: pd.DataFrame) -> dict[str, str]:
+    """Tools and yes/no traits that tell how a record was made rather than what the account is."""
+    names = variable_names(recipe)
+    marks = [j for j, e in enumerate(recipe["discrete"]) if e["kind"] in ("tool", "flag")]
+    if not marks:
+        return {}
+    frame = accounts.sort_values("account_id", ignore_index=True)
+    blocks = read_blocks(recipe, frame)
+    has = np.column_stack([_presence(blocks, j) for j in marks])
+    dated = np.abs(_correlation(has, _made_at(frame)[:, None])[:, 0]) >= SOURCE_CORRELATION
+    out = {names[j]: "follows the date on which the record was made" for j, d in zip(marks, dated, strict=True) if d}
+    bundle = _bundles(_correlation(has, has))
+    others = np.hstack([blocks.numbers, blocks.levels[:, ~np.isin(blocks.variable, marks)]])
+    for members in bundle:
+        if not _goes_with(_centred(has[:, members]).sum(axis=1), others):
+            out |= {names[marks[m]]: "goes with other tools only" for m in members}
+    return out
+
+
+def _presence(blocks: Blocks, variable: int) -> np.ndarray:
+    """1, 0 or NaN per account for a yes/no variable."""
+    block = blocks.levels[:, blocks.variable == variable]
+    return np.where(block.sum(axis=1) > 0, block[:, 1], np.nan)
+
+
+def _made_at(frame: pd.DataFrame) -> np.ndarray:
+    """Rank of the date on which the record was made, NaN where unknown."""
+    if "created_at" not in frame:
+        return np.full(len(frame), np.nan)
+    return frame["created_at"].rank().to_numpy(dtype=float)
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(a, b) correlations over the accounts where both are known; 0 where there is nothing to correlate."""
+    known_a, known_b = ~np.isnan(one), ~np.isnan(other)
+    a, b = _centred(one), _centred(other)
+    spread = ((a**2).T @ known_b) * (known_a.T @ (b**2))
+    return (a.T @ b) / np.sqrt(np.maximum(spread, 1e-12))
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(values)
+    mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known, values - mean, 0.0)
+
+
+def _bundles(phi: np.ndarray) -> list[np.ndarray]:
+    """Groups of tools linked by close co-occurrence."""
+    from scipy.sparse.csgraph import connected_components
+
+    count, label = connected_components(phi >= BUNDLE_PHI, directed=False)
+    groups = [np.flatnonzero(label == g) for g in range(count)]
+    return [g for g in groups if len(g) >= BUNDLE_SIZE]
+
+
+def _goes_with(score: np.ndarray, others: np.ndarray) -> bool:
+    """Whether a bundle is associated with any trait that is not a tool."""
+    from scipy.special import erfc
+
+    if not others.shape[1]:
+        return True  # nothing to hold it against
+    r = _correlation(score[:, None], others)[0]
+    p = erfc(np.abs(np.arctanh(np.clip(r, -0.999, 0.999))) * np.sqrt(max(len(score) - 3, 1) / 2))
+    return bool(p.min() * others.shape[1] <= BUNDLE_P)
 
 
 def _repeated_numbers(numbers: np.ndarray) -> set[int]:
