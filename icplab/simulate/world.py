@@ -96,16 +96,20 @@ def typed(table: str, columns: Mapping[Any, Any] | pd.DataFrame, n: int) -> pd.D
     declared = CANONICAL[table]
     frame: dict[Any, Any] = {}
     for column in declared.columns:
-        values = columns.get(column.name)
+        values, dtype = columns.get(column.name), DTYPES[column.kind]
         if values is None:
-            values = pd.Series([None] * n)
+            values = pd.Series(index=pd.RangeIndex(n), dtype=dtype)
         elif isinstance(values, str):
-            values = pd.Series(pd.array([values], dtype="str").take(np.zeros(n, dtype=int)))
-        frame[column.name] = pd.Series(values).reset_index(drop=True).astype(DTYPES[column.kind])  # type: ignore[call-overload]
-    further: dict[Any, Any] = {
-        k: pd.Series(v).reset_index(drop=True) for k, v in columns.items() if k not in declared.by_name
-    }
+            values = choose([values], np.zeros(n, dtype=int))
+        frame[column.name] = _plain(values, dtype)
+    further = {k: _plain(v) for k, v in columns.items() if k not in declared.by_name}
     return pd.DataFrame({**frame, **further})
+
+
+def _plain(values: Any, dtype: str = "") -> pd.Series:
+    """A series with rows numbered from 0, in that type."""
+    series = values.reset_index(drop=True) if isinstance(values, pd.Series) else pd.Series(values)
+    return series if not dtype or series.dtype == dtype else series.astype(dtype)  # type: ignore[call-overload]
 
 
 def _account_created(accounts: Accounts, deals: Opportunities, rng: np.random.Generator) -> np.ndarray:
