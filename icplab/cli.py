@@ -6,7 +6,6 @@ Everything beyond the parser is imported by the command that needs it, so that `
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -161,9 +160,10 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
         commands, "simulate", _simulate, "a market with planted truth, as a workspace; the truth goes to DIR/truth"
     )
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--accounts", type=int, default=2000, metavar="N")
-    parser.add_argument("--seed", type=int, default=1, metavar="S")
-    parser.add_argument("--scenario", default="clean", metavar="NAME")
+    parser.add_argument("--accounts", type=int, default=3000, metavar="N", help="number of accounts (default 3000)")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed gives the same market")
+    parser.add_argument("--scenario", default="clean", metavar="NAME", help="what is planted (default clean)")
+    parser.add_argument("--layout", default="canonical", choices=["canonical"], help="how the exports are laid out")
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
@@ -227,26 +227,30 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from icplab.run.workspace import check_workspace
+    from icplab.intake import check_workspace
 
-    text, warnings = check_workspace(options.workspace)
-    print(text)
-    return 1 if options.strict and warnings else 0
+    report = check_workspace(options.workspace)
+    print(report.as_text(), end="", file=sys.stderr if report.stops else sys.stdout)
+    return report.exit_code(strict=options.strict)
 
 
 def _init(options: argparse.Namespace) -> int:
-    from icplab.run.workspace import init_workspace
+    from icplab.run.starter import init_workspace
 
     for path in init_workspace(options.folder):
         print(_from_here(path))
+    print(f"Put your exports into {options.folder}, then: icplab check {options.folder}")
     return 0
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    from icplab.run.workspace import simulate_workspace
+    from icplab.simulate import simulate_market, write_market
 
-    for line in simulate_workspace(options.folder, options.accounts, options.seed, options.scenario):
-        print(line)
+    market = simulate_market(accounts=options.accounts, seed=options.seed, scenario=options.scenario)
+    folder = write_market(market, options.folder, options.layout)
+    print(
+        f"{_from_here(folder)}: a workspace of {options.accounts:,} accounts; what was planted is in {_from_here(folder / 'truth')}"
+    )
     return 0
 
 
@@ -295,7 +299,7 @@ def _decide(options: argparse.Namespace) -> int:
 
 
 def _lab(options: argparse.Namespace) -> int:
-    from icplab.run.workspace import open_lab
+    from icplab.run.lab import open_lab
 
     return open_lab(options.workspace, options.port, browser=not options.no_browser)
 
@@ -325,6 +329,8 @@ def _from_here(path: Path) -> str:
 
 
 def _nearest(given: str, allowed: object) -> str:
+    import difflib
+
     match = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)  # type: ignore[call-overload]
     return f', did you mean "{match[0]}"?' if match else ""
 

@@ -1,0 +1,1 @@
+"""The quarterly run and what is done with its results: kernels, publication, verification, comparison, export."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 from collections.abc import Callable
 from typing import Any
 
-from jupyter_core.utils import run_sync
+from jupyter_core.utils import ensure_event_loop, run_sync
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager
@@ -48,10 +49,22 @@ class ForkedEngine(Engine):
             ended["why"] = f"a cell ran longer than {execution_timeout} s"
         except (DeadKernelError, RuntimeError) as error:
             ended["why"] = _cause_of_death(manager, error)
+        except BaseException:  # Ctrl-C: nothing that waits for this kernel may complain when it ends
+            _cancel_waiting()
+            raise
         finally:
             if client.kc is not None:
                 client.kc.stop_channels()
             end_kernel(manager)
+
+
+def _cancel_waiting() -> None:
+    """Cancel what the interrupted client was waiting for."""
+    loop = ensure_event_loop()
+    waiting = asyncio.all_tasks(loop)
+    for task in waiting:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
 
 
 def _cause_of_death(manager: ForkedKernelManager, error: Exception) -> str:

@@ -142,10 +142,10 @@ def _run_notebooks(run: Run, zygote: Zygote) -> None:
         for notebook in todo:
             with run.progress.step(notebook.name, title_of(notebook)):
                 outcome = _run_one(run, notebook, kernels.take)
-            pages.append(renderer.submit(_render_page, run, notebook, outcome, first=not pages))
-            if not outcome.ok:
-                pages[-1].result()
-                raise StageFailed(_keep_failed(run, notebook, outcome))
+                pages.append(renderer.submit(_render_page, run, notebook, outcome, first=not pages))
+                if not outcome.ok:
+                    pages[-1].result()
+                    raise StageFailed(_keep_failed(run, notebook, outcome))
         for page in pages:
             page.result()
 

@@ -1,0 +1,116 @@
+"""Reads the activation files of published runs, makes a copy to import and a list of what the import would change."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from icplab.core.errors import BadInput, Problem
+from icplab.run.publish import verify_run
+
+# Beginning of the files made for each target, as the activate step names them.
+PREFIX = {"hubspot": "hubspot", "salesforce": "salesforce"}
+# Differ in every run by themselves, so they are not a change of an account.
+STAMPS = ("as_of", "as-of", "model")
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What importing a file would change: identifiers that come, go, and change, with the columns that do."""
+
+    file: str
+    key: str
+    added: list[str]
+    gone: list[str]
+    changed: dict[str, list[str]]
+    same: int
+
+
+def export_files(run: Path | str, to: str, target: Path | str) -> list[Path]:
+    """Copy the import files for one target out of a run that verifies.
+
+    Parameters
+    ----------
+    run : published run
+    to : hubspot or salesforce
+    target : folder; files that are there are never replaced
+
+    Returns
+    -------
+    list of Path
+        The files written, byte for byte those of the run.
+
+    Raises
+    ------
+    BadInput
+        The run made no such files (without a usable ranking it makes none), or the target has some already.
+    DoesNotVerify
+        The run was changed after it was published.
+    """
+    sources, target = _files(Path(run), to), Path(target)
+    present = [s.name for s in sources if (target / s.name).exists()]
+    if present:
+        raise BadInput(
+            Problem("ICP-E100", f"already holds {', '.join(present)}", fix="name a new folder", file=str(target))
+        )
+    target.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copyfile(s, target / s.name)) for s in sources]
+
+
+def compare_files(run: Path | str, to: str, against: Path | str | None = None) -> list[Difference]:
+    """What importing the files of `run` changes, where those of `against` were imported before (nothing, if None)."""
+    earlier = {p.name: p for p in _files(Path(against), to)} if against else {}
+    return [_compare(path, earlier.get(path.name)) for path in _files(Path(run), to)]
+
+
+def describe_export(run: Path | str, to: str, against: Path | str | None = None) -> str:
+    """The dry run as text: per file how many records come, change and go, and the first of each."""
+    lines = []
+    for change in compare_files(run, to, against):
+        counts = f"{len(change.added)} new, {len(change.changed)} changed, {len(change.gone)} no longer there, {change.same} the same"
+        lines.append(f"{change.file}: {counts} (by {change.key})")
+        lines += [f"  + {key}" for key in change.added[:SHOWN]] if against else []
+        lines += [f"  ~ {key}: {', '.join(columns)}" for key, columns in list(change.changed.items())[:SHOWN]]
+        lines += [f"  - {key}" for key in change.gone[:SHOWN]]
+    if not against:
+        lines.append("Compared with an empty system; name the run that was imported before with --against.")
+    return "\n".join(lines)
+
+
+def _files(run: Path, to: str) -> list[Path]:
+    verify_run(run)
+    found = sorted((run / "activation").glob(f"{PREFIX[to]}*.csv"))
+    if not found:
+        fix = "see its page 60_activation.html: without a usable ranking no files are written"
+        raise BadInput(Problem("ICP-E001", f"holds no import files for {to}", fix=fix, file=str(run)))
+    return found
+
+
+def _compare(path: Path, earlier: Path | None) -> Difference:
+    key, now = _read(path)
+    _, before = _read(earlier) if earlier else (key, {})
+    changed = {k: _changes(before[k], row) for k, row in now.items() if k in before}
+    return Difference(
+        path.name,
+        key,
+        sorted(now.keys() - before.keys()),
+        sorted(before.keys() - now.keys()),
+        {k: columns for k, columns in sorted(changed.items()) if columns},
+        sum(not columns for columns in changed.values()),
+    )
+
+
+def _read(path: Path) -> tuple[str, dict[str, dict[str, str]]]:
+    """The name of the first column, and the rows by its value."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        key = (reader.fieldnames or [""])[0]
+        return key, {row[key]: row for row in reader}
+
+
+def _changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    columns = [c for c in now if not any(s in c.lower() for s in STAMPS)]
+    return [f"{c} {before.get(c, '')!r} → {now[c]!r}" for c in columns if before.get(c, "") != now[c]]
