@@ -55,7 +55,7 @@ def estimates() -> pd.DataFrame:
     n = len(HOSTILE)
     value = np.linspace(0.35, 0.05, n)
     table = pd.DataFrame({"level": HOSTILE, "n": np.arange(n, 0, -1) * 40.0, "value": value})
-    table = table.assign(low=value * 0.8, high=value * 1.3, unit="fraction", status="ok")
+    table = table.assign(low=value * 0.8, high=value * 1.25, unit="fraction", status="ok")
     table.loc[n - 1, ["value", "low", "high"]] = np.nan
     table.loc[n - 1, "status"] = "insufficient"
     return table

@@ -34,6 +34,7 @@ UNIT_FORMATS = {
 }
 # A terminal's escape sequence: colours, cursor, titles, links.
 ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
+SPACES = re.compile(r"[^\S\u00a0\u202f]+")  # no-break spaces stay
 LONGEST = 200  # characters of a single value from the data that a page shows
 
 
@@ -43,9 +44,8 @@ def plain(text: object, longest: int = LONGEST) -> str:
     Markup is left as it is (it is the page's business to escape it); a terminal escape, a right-to-left
     override or a character that XML forbids would survive escaping and is dropped here.
     """
-    visible = ANSI.sub("", str(text))
-    kept = "".join(" " if c.isspace() else c for c in visible if c.isspace() or not _is_hidden(c))
-    line = " ".join(kept.split())
+    spaced = SPACES.sub(" ", ANSI.sub("", str(text)))
+    line = "".join(c for c in spaced if not _is_hidden(c)).strip()
     return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
 
 

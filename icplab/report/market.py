@@ -20,6 +20,7 @@ TIER_NAMES = {
     "insufficient": "Not enough data",
 }
 RANKED = TIERS[:3]
+NOT_ON_MAP = "Unassigned, too little known"
 HIGH_INTENT = 0.8  # quantile of the intent score from which an account counts as active now
 NAMED = 3  # segments or traits that a reader is told by name
 
@@ -32,11 +33,12 @@ def map_view(
         return None
     rows = scores.assign(segment=_names(scores, segments))
     order = [t for t in TIERS if (rows["tier"] == t).any()]
-    value = rows.pivot_table(index="segment", columns="tier", values="expected_value", aggfunc="sum", observed=True)
-    count = rows.pivot_table(index="segment", columns="tier", values="account_id", aggfunc="count", observed=True)
-    ranked = value.reindex(columns=list(RANKED)).sum(axis=1)
+    cells = rows.groupby(["segment", "tier"])
+    value = cells["expected_value"].sum(min_count=1).unstack("tier")
+    count = cells["account_id"].count().unstack("tier")
+    ranked = value.reindex(columns=list(RANKED)).sum(axis=1).drop(NOT_ON_MAP, errors="ignore")
     names = ranked.sort_values(ascending=False, kind="stable").index.tolist()
-    names += [n for n in sorted(count.index) if n not in names]
+    names += [NOT_ON_MAP] if NOT_ON_MAP in count.index else []
     value, count = (t.reindex(index=names, columns=order) for t in (value, count.fillna(0)))
     steps = shade(value.where(count > 0)[[t for t in order if t in RANKED]].to_numpy(dtype="float64"))
     lines = [
@@ -78,7 +80,7 @@ def _names(scores: pd.DataFrame, segments: pd.DataFrame | None) -> pd.Series:
     if segments is not None:
         known = dict(zip(segments["segment_id"], segments["segment"].fillna(segments["segment_id"]), strict=True))
     names = scores["segment_id"].map(lambda s: fmt.plain(known.get(s, s), 90))
-    return names.mask(scores["segment_id"] == UNASSIGNED, "Unassigned, too little known")
+    return names.mask(scores["segment_id"] == UNASSIGNED, NOT_ON_MAP)
 
 
 def _line(name: str, values: pd.Series, counts: pd.Series, steps: np.ndarray, currency: str) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def _finding_sections(pack: Pack) -> dict[str, Any]:
 
 
 def _list(pack: Pack, rows: pd.DataFrame) -> dict[str, Any]:
-    links = {name: f"{name}.html" for name, _ in pack.about["pages"]}
+    links = {name: (f"{name}.html", label) for name, label in pack.about["pages"]}
     rows = rows.sort_values(["step", "code", "subject", "sentence"], kind="stable")
     first, rest = rows.head(SHOWN_FINDINGS), rows.iloc[SHOWN_FINDINGS:]
     return {

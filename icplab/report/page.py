@@ -132,36 +132,35 @@ def _render(cells: Any, sections: list[dict[str, Any]], view: Mapping[str, Any])
 
 
 def _sections(cells: Any) -> list[dict[str, Any]]:
-    """The cells a page shows, in order: Markdown already cleaned and its headings numbered, quiet code joined.
+    """The cells a page shows, in order: Markdown already cleaned and its headings numbered, code behind its results.
 
     Everything after a failed cell is left out: it did not run.
     """
     taken: dict[str, int] = {}
     shown: list[dict[str, Any]] = []
+    quiet: list[str] = []  # code that showed nothing yet: it goes with the next result
     for cell in cells.cells:
         if LEFT_OUT & set(cell.metadata.get("tags", [])) or not cell.source.strip():
             continue
         if cell.cell_type == "markdown":
+            shown += _flush(quiet)
             html, headings = number_headings(clean_markdown(cell.source), taken)
             shown.append({"cell_type": "markdown", "source": html, "headings": headings, "metadata": {}})
         elif cell.cell_type == "code":
-            _add_code(shown, cell)
+            quiet.append(cell.source.strip())
+            outputs = [o for o in cell.outputs if _is_shown(o)]
+            if outputs:
+                shown += [_code_section("", outputs), *_flush(quiet)]
             if any(o.output_type == "error" for o in cell.outputs):
                 break
-    return _without_title(shown)
+    return _without_title(shown + _flush(quiet))
 
 
-def _add_code(shown: list[dict[str, Any]], cell: Any) -> None:
-    """Add what a code cell shows, and behind it its code; code that shows nothing joins the code before it."""
-    outputs = [o for o in cell.outputs if _is_shown(o)]
-    if outputs:
-        shown.append(_code_section("", outputs))
-    source = cell.source.strip()
-    before = shown[-1] if shown else None
-    if before and before["cell_type"] == "code" and before["source"]:
-        before["source"] += f"\n\n{source}"
-    else:
-        shown.append(_code_section(source, []))
+def _flush(quiet: list[str]) -> list[dict[str, Any]]:
+    """The code collected so far as one section, which stands behind what it showed."""
+    section = [_code_section("\n\n".join(quiet), [])] if quiet else []
+    quiet.clear()
+    return section
 
 
 def _code_section(source: str, outputs: list[Any]) -> dict[str, Any]:

@@ -132,8 +132,8 @@ def header_html(step: Any) -> str:
     return f'<dl class="icp-facts icp-line">{rows}</dl>'
 
 
-def findings_html(table: pd.DataFrame, *, steps: Mapping[str, str] | None = None) -> str:
-    """The artefact `findings` as a list; `steps` maps a step to the page that its findings link to."""
+def findings_html(table: pd.DataFrame, *, steps: Mapping[str, tuple[str, str]] | None = None) -> str:
+    """The artefact `findings` as a list; `steps` maps a step to address and name of its page."""
     if table.empty:
         return '<p class="icp-none">No findings.</p>'
     order = table["severity"].map(lambda s: -SEVERITIES.index(s))
@@ -305,13 +305,14 @@ def _rest(shown: int, kept: int, rows: int) -> str:
     return words if kept == rows else f"{words} (of {rows:,} in all; the artefact holds every one)"
 
 
-def _finding_item(row: Mapping[Any, Any], steps: Mapping[str, str]) -> str:
+def _finding_item(row: Mapping[Any, Any], steps: Mapping[str, tuple[str, str]]) -> str:
     severity = str(row["severity"])
     shape, word = SEVERITY_MARKS[severity]
     owner, action = (fmt.text(row.get(c)) for c in ("owner", "action"))
     meta = [f"<b>Owner</b> {escape(owner)}"] if owner not in ("", fmt.MISSING) else []
     if row.get("step") in steps:
-        meta.append(f'<a href="{escape(steps[row["step"]])}">evidence: {escape(str(row["step"]))}</a>')
+        href, label = steps[row["step"]]
+        meta.append(f'<a href="{escape(href)}">evidence in {escape(label)}</a>')
     do = f'<p class="icp-do"><b>Do</b> {escape(fmt.plain(action, 600))}</p>' if action not in ("", fmt.MISSING) else ""
     return (
         f'<li class="icp-{severity}"><p class="icp-say"><span class="icp-mark"><span aria-hidden="true">{shape}</span> '

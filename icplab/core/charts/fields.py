@@ -154,7 +154,7 @@ def _matrix(
         axes.text(-left / room, i + 0.5, style.fit(name, left - 14), va="center")
     printed = values.map(lambda v: fmt.quantity(v, unit, currency))
     for (i, j), step in np.ndenumerate(steps):
-        ink = style.colour("muted" if step < 0 else "onlight" if step < 4 else "ondark")
+        ink = style.colour("muted" if step < 0 else "onlight" if step < 5 else "ondark")
         shift = 0.0 if second is None or step < 0 else 0.15
         axes.text(j + 0.5, i + 0.5 - shift, style.fit(printed.iat[i, j], room - 4), ha="center", va="center", color=ink)
         if second is not None and step >= 0:

@@ -259,7 +259,9 @@ def _range(lines: list[_Line], reference: float | None, log: bool) -> tuple[floa
     low, high, bounds = float(to(min(inner))), float(to(max(inner))), to(bounds)
     span = max(high - low, float(np.median(np.abs(bounds - np.mean([low, high])))), 1e-9)
     low_end, high_end = max(bounds.min(), low - FARTHEST * span), min(bounds.max(), high + FARTHEST * span)
-    pad = 0.03 * max(high_end - low_end, 1e-9 + abs(high_end) * 1e-6)
+    if high_end <= low_end:  # one value only
+        high_end = low_end + (abs(low_end) or 1.0)
+    pad = 0.03 * (high_end - low_end)
     floor = low_end - (pad if low_end != 0 else 0)
     return float(back(floor)), float(back(high_end + (pad if high_end != 0 else 0)))
 

@@ -24,34 +24,33 @@ DENSE = 1000  # marks above which they are drawn as pixels (performance: a 10,00
 RASTER_DPI = 144  # twice the drawing's own resolution
 LONGEST_LABEL = 230  # px given to row labels at most
 
-# token: (light, dark). Series colours keep 3:1 against their paper (WCAG 2.2, 1.4.11) and stay apart under
-# protanopia, deuteranopia and tritanopia; tests/test_charts.py measures both.
+# token: (light, dark). Series colours also set names at line ends, so they keep 4.5:1 against their paper (WCAG 2.2,
+# 1.4.3), and stay apart under protanopia, deuteranopia and tritanopia; tests/test_charts.py measures both.
 COLOURS: dict[str, tuple[str, str]] = {
     "paper": ("#fffffe", "#14171b"),
     "ink": ("#1a1d21", "#e9ebee"),
     "muted": ("#5a6169", "#a4adb7"),
     "rule": ("#c9ced4", "#3d444d"),
     "grid": ("#e7eaed", "#262b31"),
-    "s1": ("#1763a6", "#6db3f2"),
-    "s2": ("#c4510c", "#f5965a"),
-    "s3": ("#0d8f86", "#41d6c3"),
-    "s4": ("#a63a79", "#e893c4"),
-    "s5": ("#8a7408", "#e2c94f"),
-    "s6": ("#4b3fa0", "#b3a8ff"),
-    "pale": ("#8d959e", "#788491"),
+    "s1": ("#1d6fd1", "#58a6fb"),
+    "s2": ("#ad4208", "#fe8a3c"),
+    "s3": ("#086045", "#35dba4"),
+    "s4": ("#a8258c", "#e08cc0"),
+    "s5": ("#6d757d", "#f3e08a"),
+    "s6": ("#14213d", "#f2f4f7"),
     "q0": ("#f2f5f8", "#1b2026"),
     "q1": ("#d9e6f2", "#1d3145"),
     "q2": ("#b9d3ea", "#1f4362"),
     "q3": ("#8fb9dd", "#275b88"),
-    "q4": ("#5d97c8", "#3a7bb3"),
+    "q4": ("#5d97c8", "#31699b"),
     "q5": ("#2d70ab", "#6aa6db"),
     "q6": ("#10497e", "#a8d0f3"),
-    "onlight": ("#1a1d20", "#e9ebed"),  # text on q0 to q3
-    "ondark": ("#fffffd", "#0d1115"),  # text on q4 to q6
+    "onlight": ("#1a1d20", "#e9ebed"),  # text on q0 to q4
+    "ondark": ("#fffffd", "#0d1115"),  # text on q5 and q6
 }
 SERIES = ("s1", "s2", "s3", "s4", "s5", "s6")
 STEPS = ("q0", "q1", "q2", "q3", "q4", "q5", "q6")
-PIXEL_COLOURS = ("#3f8fd2", "#d97732", "#1ea398", "#c763a0")  # for marks drawn as pixels: seen on both papers
+PIXEL_COLOURS = ("#3f8fd2", "#d9712e", "#1a9a75", "#c45aa8")  # for marks drawn as pixels: seen on both papers
 _LIGHT_TOKEN = {light: token for token, (light, _) in COLOURS.items()}
 _THEME = ".icp{{{light}}}@media (prefers-color-scheme:dark){{.icp{{{dark}}}}}.icp text{{font-family:{font}!important}}"
 STYLE = _THEME.format(
