@@ -1,23 +1,25 @@
 """Reads the account table, makes the market map: which account is in which segment, how sure, and what sets it apart.
 
 The steps in order: `fit_segments` (how many segments, whether they exist), `measure_stability`, `describe_segments` (filters a
-CRM can hold), `measure_segments` (the artefact), `match_segments` (ids kept across quarters), `findings`.
+CRM can hold), `measure_segments` (the artefact), `continue_segments` (ids kept across quarters), `findings`.
 """
 
-from icplab.segments.continuity import keep_ids, match_segments
+from icplab.segments.continuity import continue_segments, keep_ids, match_segments
 from icplab.segments.dimensions import measure_differences, measure_segments
 from icplab.segments.fit import Segmentation, assign_segments, fit_segments, measure_stability, posteriors_of
-from icplab.segments.found import findings, measure_source_dependence
+from icplab.segments.found import findings, left_out, measure_source_dependence
 from icplab.segments.naming import measure_profile, name_segments
 from icplab.segments.rules import describe_segments, rule_holds
 
 __all__ = [
     "Segmentation",
     "assign_segments",
+    "continue_segments",
     "describe_segments",
     "findings",
     "fit_segments",
     "keep_ids",
+    "left_out",
     "match_segments",
     "measure_differences",
     "measure_profile",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.schema import UNASSIGNED, WHOLE_MARKET
-from icplab.segments.fit import Segmentation
+from icplab.segments.fit import Segmentation, assign_segments
 
 KEEP_JACCARD = 0.5  # method.md §3: below it a segment has dissolved
 PART_SHARE = 0.5  # share of a segment's accounts that makes it a part of another
@@ -70,6 +70,28 @@ def keep_ids(segmentation: Segmentation, matches: pd.DataFrame) -> Segmentation:
     place = profile["segment_id"].map({s: i for i, s in enumerate(assigner["ids"])})
     profile = profile.iloc[np.argsort(place.to_numpy(), kind="stable")].reset_index(drop=True)
     return replace(segmentation, assignments=assignments, posteriors=renamed, profile=profile, assigner=assigner)
+
+
+def continue_segments(
+    segmentation: Segmentation, document: Mapping | None, accounts: pd.DataFrame
+) -> tuple[Segmentation, pd.DataFrame | None]:
+    """The segmentation under the ids of an earlier run, and what became of that run's segments.
+
+    Parameters
+    ----------
+    segmentation : result of `fit_segments` on today's accounts
+    document : artefact `segmentation` of the earlier run; None, or without segments, when there is nothing to continue
+    accounts : today's accounts; the earlier run's frozen assigner is applied to them
+
+    Returns
+    -------
+    The segmentation, renamed where segments continue, and the result of `match_segments` (None without an earlier run).
+    """
+    frozen = (document or {}).get("assigner")
+    if not frozen or frozen["kind"] == "whole" or segmentation.verdict == "none":
+        return segmentation, None
+    matches = match_segments(assign_segments(frozen, accounts), segmentation.assignments)
+    return keep_ids(segmentation, matches), matches
 
 
 def _ids(table: pd.DataFrame) -> list[str]:

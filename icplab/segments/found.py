@@ -260,3 +260,11 @@ def _explained(target: np.ndarray, by: np.ndarray) -> float:
     own = -(rows * np.log(np.maximum(rows, 1e-300))).sum()
     other = -(columns * np.log(np.maximum(columns, 1e-300))).sum()
     return float((own + other - joint) / own) if own > 0 else 0.0
+
+
+def left_out(segmentation: Segmentation) -> pd.DataFrame:
+    """Traits that did not enter the grouping, one row per trait and reason: trait, why, variables (tools of a stack count each)."""
+    entries = segmentation.assigner["recipe"]["left_out"]
+    table = pd.DataFrame(entries, columns=["trait", "why"]).astype("str")
+    table["trait"] = table["trait"].str.split(": ").str[0]
+    return table.groupby(["trait", "why"], as_index=False).size().rename(columns={"size": "variables"})
