@@ -60,8 +60,9 @@ def taken(folder):
 
 def found(folder, code):
     """Problems of a code; there must be one."""
-    problems = [p for p in check_workspace(folder).problems if p.code == code]
-    assert problems, f"{code} not among {[str(p) for p in check_workspace(folder).problems]}"
+    report = check_workspace(folder)
+    problems = [p for p in report.problems if p.code == code]
+    assert problems, f"{code} is not in:\n{report.as_text()}"
     return problems
 
 
@@ -116,6 +117,9 @@ def test_taking_in_twice_writes_once_and_again_after_a_change(folder):
     (folder / "opportunities.csv").write_text(OPPORTUNITIES.replace("500", "501"))
     take_in(folder, run)
     assert read_parquet(run / "tables" / "opportunities.parquet")["amount"].sum() == 2541.5
+    (run / "tables" / "accounts.parquet").unlink()
+    take_in(folder, run)
+    assert len(read_parquet(run / "tables" / "accounts.parquet")) == 4
     (folder / "icplab.toml").write_text('[workspace]\nname = "shop"\n')
     take_in(folder, run)
     assert json.loads((run / "settings.json").read_text())["workspace"]["name"] == "shop"
@@ -596,6 +600,14 @@ def test_personal_data_stand_in_no_message_and_no_reject(tmp_path):
     assert "jane" not in said
 
 
+def test_names_of_sellers_stand_in_no_message(tmp_path):
+    text = "\n".join(f"{r},{'owner' if i == 0 else ' Jo Doe'}" for i, r in enumerate(OPPORTUNITIES.splitlines()))
+    said = check_workspace(fill(tmp_path / "w", opportunities=text, owners="owner\nAnn Lee\nAnn Lee\n")).as_text()
+    assert "ICP-R081" in said
+    assert "ICP-W044" in said
+    assert "Doe" not in said
+
+
 def test_control_characters_in_values_do_not_reach_the_terminal(tmp_path):
     text = check_workspace(fill(tmp_path / "w", opportunities=_changed("O3,A2", "O3,\x1b[31mA2"))).as_text()
     assert "\x1b" not in text
@@ -616,6 +628,7 @@ def test_rejects_cannot_be_executed_by_a_spreadsheet(tmp_path):
         (ACCOUNTS.replace("Acme", "AcmÃ©â‚¬"), "ICP-W010", ""),
         (ACCOUNTS.replace(",red", ",x@y.org"), "ICP-W086", "stack"),
         (ACCOUNTS.replace("Beta", 'Be"ta'), "ICP-W033", ""),
+        (ACCOUNTS.replace("Beta", "DELTA"), "ICP-W046", "name"),
         (ACCOUNTS.replace("red", "blue").replace("2015,", "2015,blue"), "ICP-W090", ""),
     ],
 )

@@ -34,6 +34,8 @@ def check_rows(batch: Batch, settings: Settings) -> None:
     _check_further(batch)
     if batch.table.name == "accounts":
         _check_parents(batch)
+        if not source.row_id:
+            _check_same_names(batch)
 
 
 def check_opportunities(batch: Batch, settings: Settings) -> None:
@@ -204,7 +206,7 @@ def _check_size(batch: Batch) -> None:
 def _check_further(batch: Batch) -> None:
     """Further columns that are empty, constant, or have very many levels."""
     further = [c for c in map(str, batch.frame) if c not in batch.table.by_name]
-    levels = {c: batch.frame.loc[batch.live, c].nunique() for c in further}
+    levels = {c: _distinct(batch.frame.loc[batch.live, c]) for c in further}
     for code, names, message in (
         ("ICP-W091", [c for c in further if levels[c] == 0], "columns are empty throughout"),
         (
@@ -226,6 +228,22 @@ def _check_further(batch: Batch) -> None:
             signed &= batch.frame[name].str.contains(r"[^@\s]+@[^@\s]+\.\w").fillna(False).astype(bool)
             hint = "holds e-mail addresses: leave the column out ([sources] ignore)"
             batch.note(signed, "ICP-W086", hint, column=name)
+
+
+def _distinct(values: pd.Series) -> int:
+    """Distinct values; of a column of lists (a;b), distinct members."""
+    unique = pd.Series(values.dropna().unique(), dtype="str")
+    if unique.str.contains(";", regex=False).any():
+        unique = unique.str.split(";").explode().str.strip()
+    return unique.nunique()
+
+
+def _check_same_names(batch: Batch) -> None:
+    """Accounts whose names agree but for case, spaces and punctuation may be one organisation entered twice."""
+    plain = batch.frame["name"].str.lower().str.replace(r"[\W_]+", "", regex=True)
+    again = plain.duplicated(keep=False) & plain.notna() & (plain != "") & batch.live
+    message = "another account has the same name but for spelling; the two are kept apart"
+    batch.note(again, "ICP-W046", message, fix="merge them in the CRM if they are one organisation", column="name")
 
 
 def _check_parents(batch: Batch) -> None:

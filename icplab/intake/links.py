@@ -116,6 +116,11 @@ def _check_soft_link(batch: Batch, column: str, target: Batch, name: str) -> Non
     missing = value.notna() & ~value.isin(known) & batch.live
     if not missing.any():
         return
+    if target.table.by_name[name].personal:
+        levels = value[missing].nunique()
+        message = f"{levels} levels are not in {target.table.name}: kept as they are"
+        batch.say("ICP-W044", message, column=column, count=int(missing.sum()))
+        return
     spelled = {plain_name(k): k for k in known}
     for level, count in _counts(value[missing]):
         other, table = spelled.get(plain_name(level)), target.table.name

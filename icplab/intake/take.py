@@ -39,7 +39,7 @@ FINDINGS = {
     "59": "stale-pipeline",
     "62": "bulk-close",
     "80": "label-variants",
-    "42": "duplicate-accounts",
+    "46": "duplicate-accounts",
 }
 _DATE_DIRECTIVES = frozenset("dmYyHMSbBIpfj")
 
@@ -114,13 +114,14 @@ def default_as_of(tables: dict[str, pd.DataFrame]) -> pd.Timestamp:
 def _is_taken_in(folder: Path, target: Path) -> bool:
     """Whether the run holds tables made from these very files and settings."""
     try:
-        held = json.loads((target / "inputs.json").read_text(encoding="utf-8"))["fingerprint"]
+        inputs = json.loads((target / "inputs.json").read_text(encoding="utf-8"))
+        held, whole = inputs["fingerprint"], all((target / "tables" / f"{t}.parquet").is_file() for t in inputs["rows"])
         settings = read_settings(folder)
         files, problems, _ = find_files(folder, settings)
         hashes = [(f.table, f.name, sha256_of(f.path)) for f in files]
     except (OSError, ValueError, KeyError, TypeError, BadInput):
         return False
-    return not problems and held == _fingerprint(settings, hashes, folder)
+    return whole and not problems and held == _fingerprint(settings, hashes, folder)
 
 
 def _fingerprint(settings: Settings, hashes: list[tuple[str, str, str]], folder: Path) -> str:
@@ -295,8 +296,6 @@ def _note(problem: Problem) -> dict:
     number = problem.code[-3:].lstrip("0")
     places = ("code", "outcome", "message", "fix", "file", "record", "line", "column", "value", "count")
     finding = FINDINGS.get(number, "") if problem.outcome in "QW" else ""
-    if finding == "duplicate-accounts" and problem.column != "account_id":
-        finding = ""
     return {**{p: getattr(problem, p) for p in places}, "finding": finding, "sentence": str(problem)}
 
 
