@@ -99,7 +99,7 @@ _TAG = re.compile(r"<[^>]+>")
 
 def clean_html(html: object) -> Markup:
     """HTML reduced to harmless elements; scripts, styles, handlers, frames and remote images are gone."""
-    return Markup(_bare_table(_cleaner().clean(_without_hidden(str(html)))))
+    return Markup(_tidy(_cleaner().clean(_without_hidden(str(html)))))
 
 
 def clean_markdown(text: object) -> Markup:
@@ -160,7 +160,7 @@ def _attribute(element: str, name: str, value: str) -> str | None:
     if name == "src":
         return value if IMAGE.match(value) else None
     if name == "href":
-        return value if LINK.match(value.strip()) else None
+        return value if LINK.match(value.strip()) and value != "#harmful-link" else None
     if name == "role":
         return value if value in ALLOWED_ROLES else None
     if name == "tabindex":
@@ -168,9 +168,10 @@ def _attribute(element: str, name: str, value: str) -> str | None:
     return value
 
 
-def _bare_table(html: str) -> str:
-    """A heading cell without text is no heading; a table of pandas scrolls inside its own region."""
+def _tidy(html: str) -> str:
+    """A heading cell without text is no heading, a picture without an address no picture."""
     html = re.sub(r"<th( [^>]*)?>\s*</th>", "<td></td>", html)
+    html = re.sub(r"<img(?![^>]* src=)[^>]*>", "", html)
     return html.replace('<table class="dataframe">', '<table class="dataframe icp-table">')
 
 

@@ -188,7 +188,7 @@ class _Column:
         values = frame[self.name]
         if callable(self.format):
             return [escape(fmt.plain(self.format(v))) for v in values]
-        units = frame["unit"].fillna("").tolist() if self.format == "unit" else [self.format] * len(frame)
+        units = _units(frame["unit"]) if self.format == "unit" else [str(self.format)] * len(frame)
         if not self.low:
             return [escape(_print(v, u)) for v, u in zip(values, units, strict=True)]
         bounds = zip(values, frame[self.low], frame[self.high], units, strict=True)
@@ -217,19 +217,34 @@ def _plan(frame: pd.DataFrame, formats: dict[str, Format], labels: dict[str, str
 
 
 def _folds(frame: pd.DataFrame, formats: dict[str, Format]) -> dict[str, tuple[str, str]]:
-    """Estimate column -> its bounds: those named in `formats`, and those that names give away."""
+    """Estimate column -> its bounds: those named in `formats`, and those that names or places give away.
+
+    `x_low, x_high` belong to `x`; `low, high` to `value`, else to the column they stand behind. Bounds with a format
+    of their own that differs from the estimate's stay columns.
+    """
     folds = {n: (f[1], f[2]) for n, f in formats.items() if not isinstance(f, str) and not callable(f)}
-    taken = {bound for pair in folds.values() for bound in pair}
-    for name in frame.columns:
-        for low, high in ((f"{name}_low", f"{name}_high"), ("low", "high")):
-            beside = low in frame and high in frame and not {low, high} & (taken | set(formats))
-            if beside and name not in folds and (low != "low" or name == "value"):
-                folds[name] = (low, high)
-                taken |= {low, high}
+    names = [str(name) for name in frame.columns]
+    for name in names:
+        for bounds in ((f"{name}_low", f"{name}_high"), ("low", "high")):
+            taken = {bound for pair in folds.values() for bound in pair}
+            fits = set(bounds) <= set(names) and not taken & set(bounds) and name not in folds
+            if fits and _belong(names, name, bounds) and _same_format(formats, name, bounds):
+                folds[name] = bounds
     missing = [b for pair in folds.values() for b in pair if b not in frame]
     if missing:
         raise ContractBroken(f"table has no interval column {missing}")
     return folds
+
+
+def _belong(names: list[str], name: str, bounds: tuple[str, str]) -> bool:
+    if bounds[0] != "low" or name == "value":
+        return True
+    at = names.index(name)
+    return "value" not in names and tuple(names[at + 1 : at + 3]) == bounds
+
+
+def _same_format(formats: dict[str, Format], name: str, bounds: tuple[str, str]) -> bool:
+    return all(formats.get(bound, formats.get(name)) == formats.get(name) for bound in bounds)
 
 
 def _check(form: Format) -> Format:
@@ -269,14 +284,21 @@ def _print(value: object, kind: object) -> str:
         return "yes" if value else "no"
     if kind in fmt.FORMATS:
         return fmt.FORMATS[str(kind)](value)
-    return fmt.quantity(value, str(kind))  # type: ignore[arg-type]
+    return fmt.quantity(value, str(kind).removeprefix("in "))  # type: ignore[arg-type]
+
+
+def _units(units: pd.Series) -> list[str]:
+    """Unit of each row; a duration says its unit, because the rows of the column differ."""
+    return [
+        {"days": "in days", "months": "in months"}.get(u, fmt.UNIT_FORMATS.get(u, "number")) for u in units.fillna("")
+    ]
 
 
 def _estimate_cell(value: float, low: float, high: float, kind: str) -> str:
     shown = escape(_print(value, kind))
     if pd.isna(value) or pd.isna(low) or pd.isna(high):
         return shown
-    return f'{shown} <span class="icp-ci">({escape(fmt.interval(low, high, kind, value))})</span>'
+    return f'{shown} <span class="icp-ci">({escape(fmt.interval(low, high, kind.removeprefix("in "), value))})</span>'
 
 
 def _table(columns: list[_Column], cells: list[list[str]], start: int, stop: int, caption: str, name: str) -> str:
