@@ -845,11 +845,13 @@ def test_salvirt_is_one_account_per_record_with_its_duplicates_kept(tmp_path):
     accounts, opportunities = tables["accounts"], tables["opportunities"]
     assert (len(accounts), len(opportunities)) == (448, 448)
     assert opportunities["status"].value_counts()["won"] == 227
-    further = [c for c in accounts if c[0].isupper()]
-    assert len(further) == 19
-    assert not {"Status", "Seller", "Product", "Source"} & set(accounts)
-    joined = opportunities.merge(accounts[["account_id", *further]], on="account_id")
-    assert joined[[*further, "product", "owner", "source", "status"]].duplicated().sum() == 83
+    of_accounts = [c for c in accounts if c[0].isupper()]
+    of_opportunities = [c for c in opportunities if c[0].isupper()]
+    assert of_accounts == ["Att_t_client", "Client", "Comp_size", "Growth", "Purch_dept"]
+    assert len(of_opportunities) == 14
+    joined = opportunities.merge(accounts[["account_id", *of_accounts]], on="account_id")
+    everything = [*of_accounts, *of_opportunities, "product", "owner", "source", "status"]
+    assert joined[everything].duplicated().sum() == 83
 
 
 @pytest.mark.datasets
