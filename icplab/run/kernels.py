@@ -168,6 +168,21 @@ class Zygote:
         return json.loads(answer)
 
 
+class KernelsAhead:
+    """Gives one kernel per notebook, and lets the next one start while a notebook runs."""
+
+    def __init__(self, zygote: Zygote, cwd: Path, count: int) -> None:
+        self._zygote, self._cwd, self._left = zygote, cwd, count
+        self._next: Any = None
+
+    def take(self) -> Any:
+        """A started kernel of its own."""
+        kernel = self._next or self._zygote.start_kernel(self._cwd)
+        self._left -= 1
+        self._next = self._zygote.start_kernel(self._cwd) if self._left > 0 else None
+        return kernel
+
+
 def end_kernel(manager: Any) -> None:
     """Kill a kernel and release what its manager holds. Whatever a step made, it has written and closed by then."""
     from jupyter_core.utils import run_sync

@@ -16,7 +16,7 @@ from icplab.core.errors import BadInput, DoesNotVerify, Problem, StageFailed
 from icplab.core.store import sha256_of
 from icplab.run.execute import Outcome, execute_notebook
 from icplab.run.gather import code_hash, gather_run, manifest_facts
-from icplab.run.kernels import Zygote
+from icplab.run.kernels import KernelsAhead, Zygote
 from icplab.run.lock import hold_lock
 from icplab.run.notebooks import Notebook
 from icplab.run.plan import Run, RunOptions, check_date, period_of, plan_run, title_of
@@ -136,7 +136,7 @@ def _copy_compared(source: Path, target: Path) -> None:
 def _run_notebooks(run: Run, zygote: Zygote) -> None:
     """Run every notebook that is due, in order; its page is made while the next one runs."""
     todo = _unfinished(run)
-    kernels = _KernelsAhead(zygote, run.work, len(todo))
+    kernels = KernelsAhead(zygote, run.work, len(todo))
     with ThreadPoolExecutor(1, "pages") as renderer:
         pages: list[Future] = []
         for notebook in todo:
@@ -148,21 +148,6 @@ def _run_notebooks(run: Run, zygote: Zygote) -> None:
                     raise StageFailed(_keep_failed(run, notebook, outcome))
         for page in pages:
             page.result()
-
-
-class _KernelsAhead:
-    """Gives one kernel per notebook, and lets the next one start while a notebook runs."""
-
-    def __init__(self, zygote: Zygote, cwd: Path, count: int) -> None:
-        self._zygote, self._cwd, self._left = zygote, cwd, count
-        self._next: Any = None
-
-    def take(self) -> Any:
-        """A started kernel of its own."""
-        kernel = self._next or self._zygote.start_kernel(self._cwd)
-        self._left -= 1
-        self._next = self._zygote.start_kernel(self._cwd) if self._left > 0 else None
-        return kernel
 
 
 def _render_page(run: Run, notebook: Notebook, outcome: Outcome, first: bool) -> None:
