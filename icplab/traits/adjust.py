@@ -21,7 +21,7 @@ from icplab.traits.levels import TREND, Trait
 Floats = NDArray[np.floating]
 
 MIN_LEVEL = 10  # observations below which a level of source, region, owner is joined with the other rare ones
-WEAK = 0.01  # ridge on ordinary nuisance columns: a prior of standard deviation 10, only against separation
+WEAK = 0.01  # ridge on segments and size: a prior of standard deviation 10, only against separation
 OWNER_SPREAD = 0.7  # prior standard deviation of sellers, in log odds; wide, so that a star seller is not shrunken away
 SPREADS = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8)  # tried for the background; 0.01 is as good as none
 EVIDENCE_ROWS = 20_000  # rows the width is chosen on; more change nothing
@@ -81,8 +81,8 @@ def build_nuisance(
     -------
     Nuisance
         Intercept; memberships but one; log employees with two bends and an indicator of missing; source, region, motion and
-        creation quarter (levels with fewer than MIN_LEVEL observations joined); owner, with a prior of OWNER_SPREAD (times
-        the outcome's own spread on a log scale); background.
+        creation quarter (levels with fewer than MIN_LEVEL observations joined), with a prior of standard deviation 1; owner,
+        with one of OWNER_SPREAD (both times the outcome's own spread on a log scale); background.
     """
     unit = float(observations["y"].std() or 1.0) if logged else 1.0
     parts: list[tuple[str, Floats, float, list[str]]] = [("intercept", np.ones((len(observations), 1)), 0.0, [""])]
@@ -92,10 +92,10 @@ def build_nuisance(
     size = _size(observations)
     parts.append(("size", size, WEAK, [""] * size.shape[1]))
     for block, values, ridge in (
-        ("source", observations["source"], WEAK),
-        ("region", observations["region"], WEAK),
-        ("motion", observations["motion"], WEAK),
-        ("period", _quarter(observations["created_at"]), WEAK),
+        ("source", observations["source"], 1 / unit**2),
+        ("region", observations["region"], 1 / unit**2),
+        ("motion", observations["motion"], 1 / unit**2),
+        ("period", _quarter(observations["created_at"]), 1 / unit**2),
         ("owner", observations["owner"], 1 / (OWNER_SPREAD * unit) ** 2),
     ):
         dummies = _dummies(values)

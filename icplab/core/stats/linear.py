@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from icplab.core.errors import ContractBroken
+from icplab.core.stats.logistic import cluster_sums
+from icplab.core.stats.newton import invert
 
 Floats = NDArray[np.floating]
 
@@ -52,7 +54,7 @@ def fit_linear_candidates(
         raise ContractBroken(f"outcome {y.shape}, candidates {x.shape} and nuisance {z.shape} do not fit together")
     penalty = np.broadcast_to(np.asarray(ridge, dtype=float), (z.shape[1],)) * residual_variance(y, z, ridge)
     twins = np.full(x.shape[1], -1) if twin is None else np.asarray(twin, dtype=np.intp)
-    inverse = np.linalg.pinv(z.T @ z + np.diag(penalty), hermitian=True)
+    inverse = invert(z.T @ z + np.diag(penalty))
     columns = [x] if missing is None or not np.asarray(missing).any() else [x, np.asarray(missing, dtype=float)]
     left = [_unexplained(z, c, inverse, twins) for c in columns]
     y_left = _unexplained(z, np.repeat(y[:, None], x.shape[1], axis=1), inverse, twins)
@@ -68,7 +70,7 @@ def residual_variance(outcome: ArrayLike, design: ArrayLike, ridge: ArrayLike = 
     """Variance of what the design leaves of the outcome, by least squares; a ridge only keeps repeated columns apart."""
     y, z = np.asarray(outcome, dtype=float), np.asarray(design, dtype=float)
     penalty = np.broadcast_to(np.asarray(ridge, dtype=float), (z.shape[1],)) * y.var()
-    inverse = np.linalg.pinv(z.T @ z + np.diag(penalty), hermitian=True)
+    inverse = invert(z.T @ z + np.diag(penalty))
     rest = y - z @ (inverse @ (z.T @ y))
     used = float(np.sum(inverse * (z.T @ z)))  # effective number of parameters, the trace of the hat matrix
     return float(rest @ rest / max(len(y) - used, 1.0))
@@ -90,8 +92,6 @@ def _table(
 ) -> tuple[pd.DataFrame, Floats]:
     """Slopes with model-based and clustered errors."""
     from scipy import stats
-
-    from icplab.core.stats.logistic import cluster_sums
 
     n = len(y_left)
     spread = np.where(squares > 1e-9, squares, np.nan)

@@ -253,8 +253,13 @@ def _without_twin(inverse: Floats, columns: Floats, twins: Codes) -> Floats:
 
 
 def _weighted_products(z: Floats, weight: Floats) -> Floats:
-    """Z' diag(w_j) Z for every column w_j, from the products of pairs of columns: (candidates, p, p)."""
+    """Z' diag(w_j) Z for every column w_j: (candidates, p, p).
+
+    Many candidates: from the products of pairs of columns, half the arithmetic. Few: one product each.
+    """
     p = z.shape[1]
+    if weight.shape[1] < p:
+        return np.stack([(z * w[:, None]).T @ z for w in weight.T])
     left, right = np.triu_indices(p)
     flat = np.zeros((weight.shape[1], len(left)))
     size = max(1, BLOCK_CELLS // max(len(left), 1))

@@ -1,0 +1,156 @@
+"""Reads effects with their errors, makes q-values, intervals, verdicts, shrunken effects and flags."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from icplab.core.schema import ALL, ARTEFACTS
+from icplab.core.stats.multiplicity import benjamini_hochberg, global_test, open_families
+from icplab.traits.levels import TREND
+from icplab.traits.outcomes import LOGGED
+
+LEVEL = 0.05  # of global tests, and of intervals
+RELEVANT_ODDS, RELEVANT_RATIO = np.log(1.6), np.log(1.25)  # effects a team would act on; power is judged against them
+POWER = 2.8  # standard errors that an effect must have to be found with 80 % power at 5 %: 1.96 + 0.84
+# Segment-specific: probability that the log odds ratio in a segment differs from that elsewhere by more than this.
+DIFFERENT, SURE = np.log(1.25), 0.90
+SPIKE, SLAB = 0.05, 0.70  # standard deviations of differences that are idle, and of those that are real
+LARGEST = 20.0  # log ratios beyond this are printed as this
+EXTRA = ["shrunken", "p_value", "families", "rate", "rate_without", "n_needed"]
+
+
+def judge(rows: pd.DataFrame, audit: pd.DataFrame | None, *, fdr: float) -> pd.DataFrame:
+    """Rows of the artefact `traits` from measured effects; see `measure_traits` for the rule."""
+    rows = _with_q(rows)
+    rows = _with_intervals(rows)
+    clear = (rows["adjusted_low"] > 1) | (rows["adjusted_high"] < 1)
+    enough = rows["enough"].astype(bool) & rows["estimate"].notna()
+    replicates = rows["replicates"].eq(True)
+    supported = enough & rows["opened"] & (rows["q_value"] <= fdr) & clear & replicates
+    relevant = np.where(rows["outcome"].isin(LOGGED).to_numpy(), RELEVANT_RATIO, RELEVANT_ODDS)
+    powerless = ~enough | (rows["se"] * POWER > relevant)
+    rows["verdict"] = np.select(
+        [rows["quarantined"], supported, powerless], ["quarantined", "supported", "insufficient"], "not_supported"
+    )
+    n_needed = rows["n"] * (rows["se"].astype("float64") * POWER / relevant).pow(2)
+    rows["n_needed"] = n_needed.round().where(rows["verdict"] == "insufficient")
+    sign = pd.Series(np.where(rows["estimate"] >= 0, "+", "-"), index=rows.index, dtype="str")
+    rows["direction"] = sign.where(rows["estimate"].notna())
+    rows["rate_diff"] = rows["rate"] - rows["rate_without"]
+    rows["shrunken"] = _shrink(rows)
+    rows["flags"] = _flags(rows, audit)
+    return _finish(rows)
+
+
+def _with_q(rows: pd.DataFrame) -> pd.DataFrame:
+    """q-values over all traits and levels of an outcome in a scope, and whether the scope was opened for it."""
+    by = [rows["outcome"], rows["scope"]]
+    asked = rows["p_value"].where(rows["enough"].astype(bool)).astype("float64")
+    families = asked.groupby(by, sort=False).agg(global_test).rename("p_global").reset_index()
+    opened = open_families(families, root=ALL, level=LEVEL).set_index(["outcome", "scope"])["opened"]
+    here = pd.MultiIndex.from_arrays(by)
+    return rows.assign(
+        q_value=asked.groupby(by, sort=False).transform(benjamini_hochberg),
+        opened=opened.reindex(here).to_numpy(dtype=bool),
+    )
+
+
+def _with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
+    from scipy import stats
+
+    for value, se, df, names in (
+        ("crude", "crude_se", "crude_df", ("odds_ratio", "low", "high")),
+        ("estimate", "se", "df", ("adjusted", "adjusted_low", "adjusted_high")),
+    ):
+        middle, error = rows[value].astype("float64"), rows[se].astype("float64")
+        width = stats.t.ppf(1 - LEVEL / 2, rows[df].astype("float64").fillna(1e6)) * error
+        for name, end in zip(names, (middle, middle - width, middle + width), strict=True):
+            rows[name] = np.exp(end.clip(-LARGEST, LARGEST))
+    return rows
+
+
+def _shrink(rows: pd.DataFrame) -> pd.Series:
+    """Adjusted ratios pulled towards 1: posterior mean under a normal prior, its variance by moments per outcome and scope."""
+    by = [rows["outcome"], rows["scope"]]
+    estimate = rows["estimate"].astype("float64").where(rows["enough"].astype(bool))
+    square, noise = estimate**2, rows["se"].astype("float64") ** 2
+    weight = (1 / noise**2).where(estimate.notna())
+    excess = ((square - noise) * weight).groupby(by).transform("sum") / weight.groupby(by).transform("sum")
+    spread = excess.clip(lower=0)
+    return pd.Series(np.exp(rows["estimate"].astype("float64") * spread / (spread + noise)), index=rows.index)
+
+
+def _flags(rows: pd.DataFrame, audit: pd.DataFrame | None) -> pd.Series:
+    """Flags per row, joined by ";"."""
+    enough = rows["enough"].astype(bool)
+    crude_clear = ((rows["low"] > 1) | (rows["high"] < 1)) & enough
+    adjusted_clear = (rows["adjusted_low"] > 1) | (rows["adjusted_high"] < 1)
+    turned = np.sign(rows["crude"]) != np.sign(rows["estimate"])
+    shifted = rows["shift_z"].abs() > 1.96
+    marks = {
+        "reversal": crude_clear & turned & shifted,
+        "confounded": crude_clear & ~adjusted_clear & shifted,
+        "segment_specific": _segment_specific(rows),
+        "separated": rows["separated"].eq(True),
+    }
+    flags = pd.Series("", index=rows.index, dtype="str")
+    for name, mark in marks.items():
+        flags = flags.where(~mark.fillna(False).astype(bool), flags + name + ";")
+    if audit is not None:
+        said = audit.set_index("trait")["flags"].fillna("")
+        extra = rows["trait"].map(said).fillna("").astype("str")
+        flags = flags + extra.where(extra == "", extra + ";")
+    return flags.str.strip(";")
+
+
+def _segment_specific(rows: pd.DataFrame) -> pd.Series:
+    """Segment rows whose effect differs from that in the other segments with probability SURE.
+
+    Differences are either idle (normal, SPIKE wide) or real (normal, SLAB wide); the share of real ones is estimated from all
+    differences of the outcome, which is the partial pooling.
+    """
+    from scipy import stats
+
+    flagged = pd.Series(False, index=rows.index)
+    inside = rows[
+        (rows["scope"] != ALL) & rows["enough"].astype(bool) & (rows["level"] != TREND) & rows["estimate"].notna()
+    ]
+    for _, part in inside.groupby("outcome", sort=True):
+        precision = 1 / part["se"].astype("float64") ** 2
+        key = [part["trait"], part["level"]]
+        weighted = precision * part["estimate"].astype("float64")
+        others = precision.groupby(key).transform("sum") - precision
+        comparable = others > 0
+        elsewhere = (weighted.groupby(key).transform("sum") - weighted)[comparable] / others[comparable]
+        difference = part["estimate"].astype("float64")[comparable] - elsewhere
+        noise = 1 / precision[comparable] + 1 / others[comparable]
+        idle = stats.norm.pdf(difference, scale=np.sqrt(noise + SPIKE**2))
+        real = stats.norm.pdf(difference, scale=np.sqrt(noise + SLAB**2))
+        share = 0.05
+        for _ in range(50):  # expectation-maximisation of the share of real differences
+            chance = share * real / (share * real + (1 - share) * idle)
+            share = max(float(chance.mean()) if len(chance) else 0.0, 1 / max(len(part), 20))
+        far = _beyond(difference, noise, SLAB) * chance + _beyond(difference, noise, SPIKE) * (1 - chance)
+        flagged.loc[difference.index[far >= SURE]] = True
+    return flagged
+
+
+def _beyond(difference: pd.Series, noise: pd.Series, prior: float) -> pd.Series:
+    """Posterior probability that a difference exceeds DIFFERENT in size, under a normal prior."""
+    from scipy import stats
+
+    pull = prior**2 / (prior**2 + noise)
+    mean, spread = difference * pull, np.sqrt(noise * pull)
+    return pd.Series(
+        stats.norm.sf((DIFFERENT - mean) / spread) + stats.norm.cdf((-DIFFERENT - mean) / spread), difference.index
+    )
+
+
+def _finish(rows: pd.DataFrame) -> pd.DataFrame:
+    """Declared columns first; rounded below what a solver's noise could show; sorted by key."""
+    kept = rows[[*(c.name for c in ARTEFACTS["traits"].columns), *EXTRA]].copy()
+    for column in kept.columns[kept.dtypes.isin([np.dtype("float64"), np.dtype("object")])]:
+        if column not in ("verdict", "direction", "flags", "trait", "level", "family", "scope", "outcome"):
+            kept[column] = kept[column].astype("float64").round(9)
+    return kept.sort_values(["outcome", "scope", "trait", "level"], ignore_index=True)
