@@ -169,10 +169,13 @@ def _attribute(element: str, name: str, value: str) -> str | None:
 
 
 def _tidy(html: str) -> str:
-    """A heading cell without text is no heading, a picture without an address no picture."""
+    """Heading cells without text and pictures without an address are none; bare tables scroll in their own region."""
     html = re.sub(r"<th( [^>]*)?>\s*</th>", "<td></td>", html)
     html = re.sub(r"<img(?![^>]* src=)[^>]*>", "", html)
-    return html.replace('<table class="dataframe">', '<table class="dataframe icp-table">')
+    if "icp-scroll" in html:
+        return html
+    region = '<div class="icp-scroll" role="group" aria-label="Table" tabindex="0"><table'
+    return html.replace("<table", region).replace("</table>", "</table></div>")
 
 
 @cache
