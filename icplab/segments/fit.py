@@ -214,7 +214,8 @@ def _fit_each_k(market: Market, most: int, seed: int, starts: int) -> dict[int, 
     models: dict[int, Mixture] = {}
     best, worse = np.inf, 0
     for k in range(1, most + 1):
-        models[k] = fit_mixture(market, k, np.random.default_rng([seed, 10 + k]), starts)
+        rng = np.random.default_rng([seed, 10 + k])
+        models[k] = fit_mixture(market, k, rng, starts, target=-best / 2)
         worse = 0 if models[k].bic < best else worse + 1
         best = min(best, models[k].bic)
         if worse >= GIVE_UP_AFTER:
@@ -234,7 +235,7 @@ def _choice(market: Market, models: Mapping[int, Mixture], gate: float) -> pd.Da
                 "log_likelihood": round(float(model.log_likelihood[0]), 3),
                 "parameters": int(model.parameters[0]),
                 "bic": round(model.bic, 3),
-                "icl": round(model.bic + 2 * entropy(resp, market.weights), 3),
+                "icl": round(model.bic + 2 * entropy(resp), 3),
                 "smallest": smallest,
                 "passes": bool(k == 1 or smallest >= gate),
             }
@@ -384,7 +385,7 @@ def _mixture_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame)
         np.array([assigner["own"]]),
         *(np.zeros(1),) * 3,
     )
-    probability = posterior(Market(blocks), model)
+    probability = posterior(Market(blocks, exact=True), model)
     probability[blocks.known_share() < assigner["min_known_share"]] = np.nan
     return probability
 

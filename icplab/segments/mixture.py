@@ -1,11 +1,12 @@
 """Reads the blocks of `blocks`, makes a mixture: one covariance for all numbers, rates per segment where they pay.
 
-Several starts are fitted at once along a leading axis, so that everything is a few matrix products.
+Everything that depends on the responsibilities is a product of a fixed design with them, so an iteration of many starts at
+once is a few matrix products. Rows are held in the order of their pattern of known numbers; results come back as given.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,22 +14,27 @@ from icplab.segments.blocks import Blocks
 
 PRIOR_ACCOUNTS = 1.0  # weight of the whole market's rates in each segment's: keeps a rate off 0 and 1
 RIDGE = 0.01  # floor of a number's variance within segments, in units of its variance over the market
-MAX_PATTERNS = 24  # distinct patterns of known numbers told apart; rarer ones give up a value
+RARE_PATTERN = 0.01  # share of accounts below which a pattern of known numbers gives up a value and joins another
 START_DIMENSIONS = 8
-SHORT_RUN, LONG_RUN = 12, 80  # EM iterations of every start, and of the best ones
+SHORT_RUN, LONG_RUN = 12, 80  # EM iterations of every start, and of the best quarter
 TOLERANCE = 1e-5  # gain of log likelihood per account and iteration below which a fit has converged
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """Accounts with the same numbers known."""
+    """Accounts with the same numbers known: their rows, and the features on which a Gaussian log density is linear.
 
-    rows: np.ndarray
+    `features` (rows, 1 + known + pairs) holds one, the values, and the products of values; `square` is the weighted sum of
+    outer products of the values.
+    """
+
+    rows: slice
     known: np.ndarray
     unknown: np.ndarray
-    values: np.ndarray  # (rows, known)
+    features: np.ndarray
+    pairs: tuple[np.ndarray, np.ndarray]
     weight: float
-    square: np.ndarray  # (known, known) weighted sum of squares and products
+    square: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Mixture:
     Attributes
     ----------
     weight : (s, k) share of each class
-    mean : (s, k, d) means of the standardised numbers
+    mean : (s, k, d) means of the normal scores
     covariance : (s, d, d) shared by the classes
     rate : (s, c, k) probability of each level
     own : (s, v, k) whether a class has rates of its own for a variable (else it shares the rest's)
@@ -57,10 +63,12 @@ class Mixture:
     parameters: np.ndarray
 
     def take(self, starts: np.ndarray) -> Mixture:
+        """Some of the starts."""
         return Mixture(*(getattr(self, f)[starts] for f in self.__dataclass_fields__))
 
     @property
     def k(self) -> int:
+        """Number of classes."""
         return self.weight.shape[1]
 
     @property
@@ -70,31 +78,31 @@ class Mixture:
 
 
 class Market:
-    """Blocks prepared for fitting: sufficient statistics that no iteration changes, and row weights."""
+    """Blocks prepared for fitting: what no iteration changes, and row weights.
 
-    def __init__(self, blocks: Blocks, weights: np.ndarray | None = None) -> None:
-        self.levels = np.ascontiguousarray(blocks.levels)
+    With `exact` every pattern of known numbers is kept, so that an account is read the same way whatever its company.
+    """
+
+    def __init__(self, blocks: Blocks, weights: np.ndarray | None = None, *, exact: bool = False) -> None:
+        self.n, self.d = blocks.numbers.shape
+        label, kinds = _pattern_labels(blocks.numbers, 0 if exact else RARE_PATTERN * self.n)
+        self.order = np.argsort(label, kind="stable")
+        self.levels = np.ascontiguousarray(blocks.levels[self.order])
+        self.numbers = blocks.numbers[self.order]
+        self.weights = np.ones(self.n) if weights is None else weights[self.order]
+        self.total = float(self.weights.sum())
+        self.patterns = _patterns(self.numbers, self.weights, label[self.order], kinds)
         self.variable = blocks.variable
-        self.n_variables = blocks.n_variables
         self.starts = np.flatnonzero(np.diff(self.variable, prepend=-1))
         self.size = np.diff(np.append(self.starts, len(self.variable)))
-        self.numbers = blocks.numbers
-        self.n = len(blocks.levels)
-        self.weights = np.ones(self.n) if weights is None else weights
-        self.total = float(self.weights.sum())
-        self.patterns = _patterns(blocks.numbers, self.weights)
         counts = self.weights @ self.levels
-        self.known = self._per_variable(counts)
+        self.known = self.per_variable(counts)
         self.pooled = (counts + 0.5) / (self.known + 0.5 * self.size)[self.variable]
         self.log_n = np.log(np.maximum(self.known, 2.0))
 
-    def _per_variable(self, values: np.ndarray) -> np.ndarray:
-        """Sum level columns (last but the trailing class axes: axis 0) within each variable."""
+    def per_variable(self, values: np.ndarray) -> np.ndarray:
+        """Sums over the levels of each variable, along the first axis."""
         return np.add.reduceat(values, self.starts, axis=0) if len(self.starts) else values[:0]
-
-    @property
-    def d(self) -> int:
-        return self.numbers.shape[1]
 
 
 def fit_mixture(
@@ -104,6 +112,7 @@ def fit_mixture(
     starts: int = 16,
     *,
     tolerance: float = TOLERANCE,
+    target: float = -np.inf,
 ) -> Mixture:
     """The best of many starts: short runs of all, long runs of the best quarter.
 
@@ -114,44 +123,52 @@ def fit_mixture(
     rng : source of the starts
     starts : random starts
     tolerance : gain of log likelihood per account and iteration below which a fit has converged
+    target : score to beat; a run stops as soon as it could not reach it at its present pace
     """
     if k == 1:
-        return _iterate(market, np.ones((1, market.n, 1)), 30, tolerance)
+        return _iterate(market, np.ones((market.n, 1, 1)), 30, tolerance)
     short = _iterate(market, draw_starts(market, k, rng, starts), SHORT_RUN, tolerance)
-    best = short.take(np.argsort(-short.score, kind="stable")[: max(1, starts // 4)])
-    long = _iterate(market, _softmax(log_density(market, best)), LONG_RUN, tolerance)
-    return long.take(np.array([int(np.argmax(long.score))]))
+    order = np.argsort(-short.score, kind="stable")[: max(1, starts // 4)]
+    best: Mixture | None = None
+    for start in order:
+        resp = _softmax(log_density(market, short.take(np.array([start]))))
+        long = _iterate(market, resp, LONG_RUN, tolerance, target)
+        if best is None or long.score[0] > best.score[0]:
+            best = long
+            target = max(target, float(long.score[0]))
+    assert best is not None
+    return best
 
 
 def log_density(market: Market, model: Mixture) -> np.ndarray:
-    """(s, n, k) log of class weight × density of what is known of each account."""
+    """(n, s, k) log of class weight × density of what is known of each account, in the market's order of rows."""
     s, k = model.weight.shape
     flat = np.log(model.rate).transpose(1, 0, 2).reshape(-1, s * k)
-    out = (market.levels @ flat).reshape(-1, s, k) if len(flat) else np.zeros((market.n, s, k))
-    out = out.transpose(1, 0, 2) + np.log(model.weight)[:, None, :]
+    out = market.levels @ flat + np.log(model.weight).reshape(-1)
     for pattern in market.patterns:
-        if len(pattern.known):
-            out[:, pattern.rows] += _gaussian(pattern, model)
-    return out
+        out[pattern.rows] += pattern.features @ _gaussian(pattern, model).reshape(-1, s * k)
+    return out.reshape(market.n, s, k)
 
 
 def posterior(market: Market, model: Mixture) -> np.ndarray:
-    """(n, k) probability of each class for each account, of the first start."""
-    return _softmax(log_density(market, model))[0]
+    """(n, k) probability of each class for each account, of the first start, in the order of the blocks."""
+    out = np.empty((market.n, model.k))
+    out[market.order] = _softmax(log_density(market, model.take(np.array([0]))))[:, 0]
+    return out
 
 
-def entropy(resp: np.ndarray, weights: np.ndarray) -> float:
+def entropy(resp: np.ndarray) -> float:
     """Entropy of membership, summed over accounts: what ICL adds to BIC."""
-    return float(-(weights[:, None] * resp * np.log(np.maximum(resp, 1e-300))).sum())
+    return float(-(resp * np.log(np.maximum(resp, 1e-300))).sum())
 
 
 def draw_starts(market: Market, k: int, rng: np.random.Generator, starts: int) -> np.ndarray:
-    """(starts, n, k) soft labels from a few rounds of k-means around random accounts, in random directions of the scores."""
+    """(n, starts, k) soft labels from a few rounds of k-means around random accounts, in random directions of the scores."""
     scores = _scores(market)
-    out = np.empty((starts, market.n, k))
+    out = np.empty((market.n, starts, k))
     for s in range(starts):
         view = scores * rng.uniform(0.3, 1.0, scores.shape[1])
-        out[s] = _lloyd(view, k, rng)
+        out[:, s] = _lloyd(view, k, rng)
     return out
 
 
@@ -192,44 +209,55 @@ def _known(market: Market) -> np.ndarray:
     return known[:, market.variable]
 
 
-def _patterns(numbers: np.ndarray, weights: np.ndarray) -> list[Pattern]:
-    """Accounts grouped by which numbers are known; rare patterns give up values until they fit a frequent one."""
-    if not numbers.shape[1]:
-        return []
+def _pattern_labels(numbers: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pattern of known numbers of each account, and which numbers each pattern knows.
+
+    Patterns of fewer than `least` accounts give up values until they fit a frequent one; the last pattern knows nothing.
+    """
     known = ~np.isnan(numbers)
+    if not numbers.shape[1]:
+        return np.zeros(len(numbers), dtype=int), np.zeros((1, 0), dtype=bool)
     kinds, label, count = np.unique(known, axis=0, return_inverse=True, return_counts=True)
-    order = np.lexsort((np.arange(len(kinds)), -count))
-    kept = list(order[: MAX_PATTERNS - 1])
+    kinds = np.vstack([kinds, np.zeros(numbers.shape[1], dtype=bool)])
     target = np.arange(len(kinds))
-    for rare in order[MAX_PATTERNS - 1 :]:
-        inside = [i for i in kept if not (kinds[i] & ~kinds[rare]).any()]
-        target[rare] = max(inside, key=lambda i: (kinds[i].sum(), -i)) if inside else -1
-    final = target[label.ravel()]
+    frequent = np.flatnonzero(np.append(count >= least, True))
+    for rare in np.flatnonzero(count < least):
+        inside = frequent[~(kinds[frequent] & ~kinds[rare]).any(axis=1)]
+        target[rare] = inside[np.argmax(kinds[inside].sum(axis=1))]
+    return target[label.ravel()], kinds
+
+
+def _patterns(numbers: np.ndarray, weights: np.ndarray, label: np.ndarray, kinds: np.ndarray) -> list[Pattern]:
+    """One entry per pattern that knows something, over rows sorted by label, and one for those that know nothing."""
     out = []
-    for i in [*kept, -1]:
-        rows = np.flatnonzero(final == i)
-        if len(rows):
-            has = kinds[i] if i >= 0 else np.zeros(numbers.shape[1], dtype=bool)
-            seen = np.flatnonzero(has)
-            values, weight = numbers[np.ix_(rows, seen)], weights[rows]
-            square = (values * weight[:, None]).T @ values
-            out.append(Pattern(rows, seen, np.flatnonzero(~has), values, float(weight.sum()), square))
+    for i in np.unique(label):
+        first, last = np.searchsorted(label, [i, i + 1])
+        known = np.flatnonzero(kinds[i])
+        x, w = numbers[first:last][:, known], weights[first:last]
+        pairs = np.triu_indices(len(known))
+        features = np.hstack([np.ones((len(x), 1)), x, x[:, pairs[0]] * x[:, pairs[1]]])
+        square = (x * w[:, None]).T @ x
+        unknown = np.flatnonzero(~kinds[i])
+        out.append(Pattern(slice(first, last), known, unknown, features, pairs, float(w.sum()), square))
     return out
 
 
 def _gaussian(pattern: Pattern, model: Mixture) -> np.ndarray:
-    """(s, rows, k) log density of the known numbers."""
-    x, o = pattern.values, pattern.known
+    """(features, s, k) coefficients of the log density of the known numbers on the pattern's features."""
+    o, (i, j) = pattern.known, pattern.pairs
+    s, k = model.weight.shape
     covariance = model.covariance[:, o[:, None], o]
     mean = model.mean[:, :, o]
     inverse = np.linalg.inv(covariance)
     _, logdet = np.linalg.slogdet(covariance)
-    projected = mean @ inverse  # (s, k, o)
-    cross = np.tensordot(x, projected, axes=(1, 2)).transpose(1, 0, 2)
-    own = ((x @ inverse) * x).sum(axis=2)
-    centre = (projected * mean).sum(axis=2)
-    constant = len(o) * np.log(2 * np.pi) + logdet
-    return -0.5 * (own[:, :, None] - 2 * cross + centre[:, None, :] + constant[:, None, None])
+    linear = mean @ inverse  # (s, k, o)
+    constant = -0.5 * ((linear * mean).sum(axis=2) + (logdet + len(o) * np.log(2 * np.pi))[:, None])
+    quadratic = -inverse[:, i, j] * np.where(i == j, 0.5, 1.0)  # (s, pairs)
+    out = np.empty((1 + len(o) + len(i), s, k))
+    out[0] = constant
+    out[1 : 1 + len(o)] = linear.transpose(2, 0, 1)
+    out[1 + len(o) :] = quadratic.T[:, :, None]
+    return out
 
 
 def _softmax(density: np.ndarray) -> np.ndarray:
@@ -238,12 +266,12 @@ def _softmax(density: np.ndarray) -> np.ndarray:
     return resp
 
 
-def _iterate(market: Market, resp: np.ndarray, rounds: int, tolerance: float) -> Mixture:
-    """EM from responsibilities until no start gains more than the tolerance per account."""
-    before = np.full(len(resp), -np.inf)
-    s, _, k = resp.shape
+def _iterate(market: Market, resp: np.ndarray, rounds: int, tolerance: float, target: float = -np.inf) -> Mixture:
+    """EM from responsibilities until no start gains more than the tolerance per account, or can still reach the target."""
+    _, s, k = resp.shape
+    before = np.full(s, -np.inf)
     moments = np.zeros((s, k, market.d)), np.tile(np.eye(market.d), (s, 1, 1))
-    for _ in range(rounds):
+    for left in range(rounds - 1, -1, -1):
         model = _maximise(market, resp, moments)
         moments = model.mean, model.covariance
         density = log_density(market, model)
@@ -251,94 +279,76 @@ def _iterate(market: Market, resp: np.ndarray, rounds: int, tolerance: float) ->
         resp = np.exp(density - top[:, :, None])
         total = resp.sum(axis=2)
         resp /= total[:, :, None]
-        likelihood = (np.log(total) + top) @ market.weights
-        gain = (likelihood - before) / market.total
+        likelihood = market.weights @ (np.log(total) + top)
+        gain = likelihood - before
         before = likelihood
-        if (np.abs(gain) < tolerance).all():
+        out_of_reach = likelihood - model.score + left * np.maximum(gain, 0) < target
+        if ((np.abs(gain) < tolerance * market.total) | out_of_reach).all():
             break
-    penalty = model.score  # ½ log n per parameter, as _maximise counted it
-    return Mixture(
-        model.weight,
-        model.mean,
-        model.covariance,
-        model.rate,
-        model.own,
-        likelihood - penalty,
-        likelihood,
-        model.parameters,
-    )
+    score = likelihood - model.score  # _maximise left the penalty there
+    return replace(model, score=score, log_likelihood=likelihood)
 
 
 def _maximise(market: Market, resp: np.ndarray, before: tuple[np.ndarray, np.ndarray]) -> Mixture:
     """M step of all starts. `score` carries the penalty until the likelihood is known."""
-    s, _, k = resp.shape
-    resp = resp * market.weights[:, None]
-    size = resp.sum(axis=1)
-    rate, own = _rates(market, resp)
-    mean, covariance = _moments(market, resp, before)
-    log_n = np.log(market.total)
+    _, s, k = resp.shape
+    flat = (resp * market.weights[:, None, None]).reshape(market.n, s * k)
+    rate, own = _rates(market, (market.levels.T @ flat).reshape(-1, s, k))
+    size, mean, covariance = _moments(market, flat, before)
     free = own.sum(axis=2) * (market.size - 1)  # (s, v): rates beyond those shared
-    numeric = market.d * k + market.d * (market.d + 1) / 2
-    base = (market.size - 1).sum() + numeric + k - 1
-    penalty = 0.5 * (
-        (free * market.log_n).sum(axis=1) + ((market.size - 1) * market.log_n).sum() + (numeric + k - 1) * log_n
-    )
-    weight = np.maximum(size, 1e-9) / np.maximum(size, 1e-9).sum(axis=1, keepdims=True)
-    return Mixture(weight, mean, covariance, rate, own, penalty, np.zeros(s), free.sum(axis=1) + base)
+    numeric = market.d * k + market.d * (market.d + 1) / 2 + k - 1
+    shared = (market.size - 1) * market.log_n
+    penalty = 0.5 * ((free * market.log_n).sum(axis=1) + shared.sum() + numeric * np.log(market.total))
+    parameters = free.sum(axis=1) + (market.size - 1).sum() + numeric
+    weight = np.maximum(size, 1e-9)
+    weight = weight / weight.sum(axis=1, keepdims=True)
+    return Mixture(weight, mean, covariance, rate, own, penalty, np.zeros(s), parameters)
 
 
-def _rates(market: Market, resp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rates per level and class, and which classes have their own.
+def _rates(market: Market, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rates per level and class, and which classes have their own, from counts (levels, s, k).
 
     For each variable the classes are ordered by how far their rates are from everybody else's; the first m get rates of
     their own, the others share one set, and m is what the penalised likelihood chooses (0: the variable tells nothing).
     """
-    s, n, k = resp.shape
-    counts = (market.levels.T @ resp.transpose(1, 0, 2).reshape(n, s * k)).reshape(-1, s, k)
+    _, s, k = counts.shape
     if not len(counts):
         return np.zeros((s, 0, k)), np.zeros((s, 0, k), dtype=bool)
-    prior = PRIOR_ACCOUNTS * market.pooled[:, None, None]
     everyone = counts.sum(axis=2, keepdims=True)
     alone = _fit_of(market, counts) + _fit_of(market, everyone - counts)  # (v, s, k)
     order = np.argsort(-alone, axis=2, kind="stable")
-    sorted_counts = np.take_along_axis(counts, order[market.variable], axis=2)
-    ahead = np.cumsum(_fit_of(market, sorted_counts), axis=2)  # own rates for the first m
-    remaining = everyone - np.cumsum(sorted_counts, axis=2)
-    shared = _fit_of(market, remaining)
-    fit = np.concatenate([_fit_of(market, everyone), (ahead + shared)[:, :, : k - 1]], axis=2)  # (v, s, m = 0 … k−1)
+    ranked = np.take_along_axis(counts, order[market.variable], axis=2)
+    ahead = np.cumsum(_fit_of(market, ranked), axis=2)  # own rates for the first m
+    behind = _fit_of(market, everyone - np.cumsum(ranked, axis=2))
+    fit = np.concatenate([_fit_of(market, everyone), (ahead + behind)[:, :, : k - 1]], axis=2)  # m = 0 … k − 1
     cost = 0.5 * ((market.size - 1) * market.log_n)[:, None, None] * np.arange(k)
     best = (fit - cost).argmax(axis=2)  # (v, s)
-    rank = np.argsort(order, axis=2, kind="stable")
-    own = rank < best[:, :, None]  # (v, s, k)
+    own = np.argsort(order, axis=2, kind="stable") < best[:, :, None]
     mask = own[market.variable]
     rest = (counts * ~mask).sum(axis=2, keepdims=True)
-    used = np.where(mask, counts, rest) + prior
-    rate = used / market._per_variable(used)[market.variable]
+    used = np.where(mask, counts, rest) + PRIOR_ACCOUNTS * market.pooled[:, None, None]
+    rate = used / market.per_variable(used)[market.variable]
     return rate.transpose(1, 0, 2), own.transpose(1, 0, 2)
 
 
 def _fit_of(market: Market, counts: np.ndarray) -> np.ndarray:
     """(v, s, k) multinomial log likelihood at the maximum."""
-    counts = np.maximum(counts, 0.0)
-    total = market._per_variable(counts)
-    inner = market._per_variable(counts * np.log(np.maximum(counts, 1e-12)))
-    return inner - total * np.log(np.maximum(total, 1e-12))
+    counts = np.maximum(counts, 1e-12)
+    total = market.per_variable(counts)
+    return market.per_variable(counts * np.log(counts)) - total * np.log(total)
 
 
-def _moments(market: Market, resp: np.ndarray, before: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Class means and the shared covariance; unknown numbers enter by their expectation under the fit before.
-
-    Only per-class sums of the known numbers depend on the responsibilities, so an iteration costs one product per pattern.
-    """
-    s, _, k = resp.shape
-    d = market.d
+def _moments(
+    market: Market, flat: np.ndarray, before: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Class sizes and means and the shared covariance; unknown numbers enter by their expectation under the fit before."""
     mean, covariance = before
+    s, k, d = mean.shape
     size, first, second = np.zeros((s, k)), np.zeros((s, k, d)), np.zeros((s, d, d))
     for pattern in market.patterns:
         o, m = pattern.known, pattern.unknown
-        r = resp[:, pattern.rows]
-        count = r.sum(axis=1)
-        sums = np.tensordot(r, pattern.values, axes=(1, 0))  # (s, k, o)
+        sums = (pattern.features[:, : 1 + len(o)].T @ flat[pattern.rows]).reshape(-1, s, k).transpose(1, 2, 0)
+        count, known = sums[:, :, 0], sums[:, :, 1:]
         spread = np.zeros((s, d, len(o)))
         spread[:, o, np.arange(len(o))] = 1.0
         offset = np.zeros((s, k, d))
@@ -348,7 +358,7 @@ def _moments(market: Market, resp: np.ndarray, before: tuple[np.ndarray, np.ndar
             offset[:, :, m] = mean[:, :, m] - mean[:, :, o] @ slope.transpose(0, 2, 1)
             left = covariance[:, m[:, None], m] - slope @ covariance[:, o[:, None], m]
             second[:, m[:, None], m] += left * pattern.weight
-        filled = sums @ spread.transpose(0, 2, 1)
+        filled = known @ spread.transpose(0, 2, 1)
         first += count[:, :, None] * offset + filled
         size += count
         cross = offset.transpose(0, 2, 1) @ filled
@@ -356,4 +366,4 @@ def _moments(market: Market, resp: np.ndarray, before: tuple[np.ndarray, np.ndar
         second += (offset * count[:, :, None]).transpose(0, 2, 1) @ offset
     new = first / np.maximum(size, 1e-9)[:, :, None]
     within = (second - (new * size[:, :, None]).transpose(0, 2, 1) @ new) / market.total
-    return new, within + RIDGE * np.eye(d)
+    return size, new, within + RIDGE * np.eye(d)
