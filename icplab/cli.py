@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NoReturn
+
+TYPE_CHECKING = False  # as typing's, which would have to be loaded for it
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from typing import NoReturn
 
 EPILOG = """exit codes: 0 done · 1 check --strict with warnings · 2 bad input or settings · 3 a notebook failed (its page is
 kept and named) · 4 a run does not verify · 75 another run is writing · 130 interrupted"""
@@ -105,14 +108,14 @@ def _command(commands: argparse._SubParsersAction, name: str, call: Callable, he
 
 def _add_run(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "run", _run, "the quarterly run: check, seven notebooks, pages, council pack, files")
-    parser.add_argument("workspace", type=Path, metavar="WORKSPACE", help="folder of exports")
+    parser.add_argument("workspace", type=_path, metavar="WORKSPACE", help="folder of exports")
     parser.add_argument(
         "--as-of",
         default="",
         metavar="DATE",
         help="date everything is computed as known on; default the last in the data",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of this run; default reports/<quarter>")
+    parser.add_argument("--out", type=_path, metavar="DIR", help="folder of this run; default reports/<quarter>")
     parser.add_argument(
         "--set",
         action="append",
@@ -139,19 +142,19 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--resume", action="store_true", help="go on from the finished steps of an interrupted run on the same input"
     )
     parser.add_argument(
-        "--previous", type=Path, metavar="RUN", help="run to compare with; default the latest earlier one beside --out"
+        "--previous", type=_path, metavar="RUN", help="run to compare with; default the latest earlier one beside --out"
     )
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "check", _check, "read and check everything; print the ledger and every failure")
-    parser.add_argument("workspace", type=Path, metavar="WORKSPACE")
+    parser.add_argument("workspace", type=_path, metavar="WORKSPACE")
     parser.add_argument("--strict", action="store_true", help="exit 1 when there are warnings")
 
 
 def _add_init(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "init", _init, "a workspace to fill in, with commented settings and templates")
-    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("folder", type=_path, metavar="DIR")
     parser.add_argument("--from", default="csv", choices=["csv"], dest="source", help="where the exports come from")
 
 
@@ -159,7 +162,7 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
     parser = _command(
         commands, "simulate", _simulate, "a market with planted truth, as a workspace; the truth goes to DIR/truth"
     )
-    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("folder", type=_path, metavar="DIR")
     parser.add_argument("--accounts", type=int, default=3000, metavar="N", help="number of accounts (default 3000)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed gives the same market")
     parser.add_argument("--scenario", default="clean", metavar="NAME", help="what is planted (default clean)")
@@ -168,27 +171,27 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "export", _export, "the import files of a run; the dry run prints what would change")
-    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("run", type=_path, metavar="RUN")
     parser.add_argument("--to", required=True, choices=["hubspot", "salesforce"])
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go; default ./<target>-<run>")
+    parser.add_argument("--out", type=_path, metavar="DIR", help="where the files go; default ./<target>-<run>")
     parser.add_argument("--dry-run", action="store_true", help="write nothing, print the difference")
-    parser.add_argument("--against", type=Path, metavar="PREVIOUS", help="run whose files were imported before")
+    parser.add_argument("--against", type=_path, metavar="PREVIOUS", help="run whose files were imported before")
 
 
 def _add_compare(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "compare", _compare, "two runs side by side")
-    parser.add_argument("before", type=Path, metavar="RUN_A")
-    parser.add_argument("after", type=Path, metavar="RUN_B")
+    parser.add_argument("before", type=_path, metavar="RUN_A")
+    parser.add_argument("after", type=_path, metavar="RUN_B")
 
 
 def _add_verify(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "verify", _verify, "recompute every hash of a run")
-    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("run", type=_path, metavar="RUN")
 
 
 def _add_decide(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "decide", _decide, "append a council decision to the workspace's register")
-    parser.add_argument("workspace", type=Path, metavar="WORKSPACE")
+    parser.add_argument("workspace", type=_path, metavar="WORKSPACE")
     parser.add_argument("--what", required=True, help="what was decided")
     parser.add_argument("--why", required=True, help="for which reason")
     parser.add_argument("--evidence", default="", help="what it rests on, such as a finding and its run")
@@ -201,7 +204,7 @@ def _add_decide(commands: argparse._SubParsersAction) -> None:
 
 def _add_lab(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "lab", _lab, "JupyterLab on the notebooks, reading this workspace")
-    parser.add_argument("workspace", type=Path, metavar="WORKSPACE")
+    parser.add_argument("workspace", type=_path, metavar="WORKSPACE")
     parser.add_argument("--port", type=int, default=8888)
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
 
@@ -260,7 +263,7 @@ def _export(options: argparse.Namespace) -> int:
     if options.dry_run or options.against:
         print(describe_export(options.run, options.to, options.against))
     if not options.dry_run:
-        target = options.out or Path(f"{options.to}-{options.run.resolve().name}")
+        target = options.out or _path(f"{options.to}-{options.run.resolve().name}")
         for path in export_files(options.run, options.to, target):
             print(_from_here(path))
     return 0
@@ -322,10 +325,17 @@ def _split(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(name.strip() for text in given for name in text.split(",") if name.strip())
 
 
+def _path(text: str) -> Path:
+    """`pathlib` is only loaded by a command that is given a path; it would be a tenth of the time of `--help`."""
+    from pathlib import Path
+
+    return Path(text)
+
+
 def _from_here(path: Path) -> str:
-    """A path relative to the current folder where it lies below it."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    from icplab.run.progress import from_here
+
+    return from_here(path)
 
 
 def _nearest(given: str, allowed: object) -> str:

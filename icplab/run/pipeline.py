@@ -20,6 +20,7 @@ from icplab.run.kernels import KernelsAhead, Zygote
 from icplab.run.lock import hold_lock
 from icplab.run.notebooks import Notebook
 from icplab.run.plan import Run, RunOptions, check_date, period_of, plan_run, title_of
+from icplab.run.progress import from_here
 from icplab.run.publish import find_runs, heal_reports, publish_run, remove_folder, verify_run, write_manifest
 from icplab.run.state import finished_steps, forget_step, record_step, step_key
 
@@ -161,7 +162,7 @@ def _render_page(run: Run, notebook: Notebook, outcome: Outcome, first: bool) ->
     render_page(outcome.notebook, page, _context(run))
     record_step(run.work, notebook.name, run.keys[notebook.name])
     if first:
-        run.progress.say(f"{'':<15} first page to read: {page}")
+        run.progress.say(f"{'':<15} first page to read: {from_here(page)}")
 
 
 def _unfinished(run: Run) -> list[Notebook]:
@@ -220,7 +221,7 @@ def _keep_failed(run: Run, notebook: Notebook, outcome: Outcome) -> str:
     where = f" in cell [{outcome.cell}]" if outcome.cell else ""
     return (
         f"{notebook.name} failed{where}: {outcome.failure}\n"
-        f"Its page: {place / f'{notebook.name}.html'}\n"
+        f"Its page: {from_here(place / f'{notebook.name}.html')}\n"
         f"Nothing was published. The finished steps are kept: repeat the command with --resume to go on from here."
     )
 

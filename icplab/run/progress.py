@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 REFRESH_SECONDS = 0.5
@@ -62,6 +63,12 @@ class Progress:
     def _print(self, text: str) -> None:
         if not self.quiet:
             print(f"{_CLEAR if self._live else ''}{text}", file=self.stream, flush=True)
+
+
+def from_here(path: Path) -> str:
+    """A path as one would type it: relative to the current folder where it lies below it."""
+    here = path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _line(name: str, doing: str) -> str:
