@@ -261,6 +261,7 @@ def apply_model(model: Model, accounts: pd.DataFrame) -> pd.DataFrame:
     DataFrame, one row per account in the order given: the artefact `scores` without intent. `points` is the total of the
     card. Where the model found no usable ranking, win_probability is the base rate and every tier is `insufficient`.
     """
+    accounts = accounts.reset_index(drop=True)
     out_of_market = accounts["account_type"].isin(OUT_OF_MARKET).to_numpy()
     unassigned = (accounts["segment_id"].isna() | (accounts["segment_id"] == "unassigned")).to_numpy()
     points = account_points(model, accounts)

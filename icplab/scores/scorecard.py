@@ -14,6 +14,9 @@ from icplab.scores.fit import Fitted, fit_inputs
 from icplab.scores.training import Training, one_hot
 
 POINTS_PER_LOGIT = 10  # 7 points double the odds; rounding to whole points then costs less than .002 of AUC
+# The posterior of the effects leaves out which traits were chosen and what the card cannot see. Widened by this factor, the
+# stated tier confidence (mean .915) agreed with the oracle's tier (.897) over six simulated markets, bin by bin.
+DRAW_SPREAD = 2.0
 DRAWS = 200  # of the uncertain effects: tier confidence to within .04
 MIN_WON_AMOUNTS = 20  # amounts of won opportunities needed for a value model
 MIN_KEPT = 30  # customers needed to measure how long they stay
@@ -203,7 +206,7 @@ def _draws(fitted: Fitted, what: str, names: set[str] | None = None) -> np.ndarr
     size = len(fitted.covariance)
     root = np.linalg.cholesky(fitted.covariance + 1e-12 * np.eye(size)) if size else np.zeros((0, 0))
     half = generator.standard_normal((DRAWS // 2, size)) @ root.T
-    moved = np.vstack([half, -half])  # antithetic: their mean is exactly the estimate
+    moved = np.vstack([half, -half]) * DRAW_SPREAD  # antithetic: their mean is exactly the estimate
     parts, at = [np.zeros((DRAWS, 0))], 0
     for block in fitted.blocks:
         wide = block.basis.shape[1]
