@@ -319,7 +319,7 @@ def test_the_plan_is_judged_by_its_interval(pages):
 
 def test_what_is_not_known_is_said(pages):
     unknown = Page(pages["index.html"]).text.split("What we do not know")[1].split("The seven pages")[0]
-    assert "Not measured, because the exports do not hold what it takes: cac" in unknown
+    assert "Not measured, because the exports do not hold what it takes: CAC" in unknown
     assert "5 accounts are unlike any account that was ever worked" in unknown
 
 

@@ -30,11 +30,51 @@ UNIT_FORMATS = {
     "count": "integer",
     "integer": "integer",
     "number": "number",
+    "points": "points",
     "": "number",
 }
 # A terminal's escape sequence: colours, cursor, titles, links.
 ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
 SPACES = re.compile(r"[^\S\u00a0\u202f]+")  # no-break spaces stay
+ACRONYMS = frozenset(
+    {
+        "acv",
+        "arr",
+        "mrr",
+        "tcv",
+        "cac",
+        "ltv",
+        "grr",
+        "nrr",
+        "icp",
+        "crm",
+        "kpi",
+        "auc",
+        "bic",
+        "icl",
+        "aic",
+        "roi",
+        "fdr",
+    }
+)
+# Columns that hold words of the tool rather than of the data.
+OWN_WORDS = frozenset(
+    {
+        "kpi",
+        "metric",
+        "basis",
+        "tier",
+        "from",
+        "to",
+        "status",
+        "verdict",
+        "outcome",
+        "dimension",
+        "motion",
+        "area",
+        "family",
+    }
+)
 LONGEST = 200  # characters of a single value from the data that a page shows
 
 
@@ -57,10 +97,23 @@ def percent(value: float, digits: int | None = None) -> str:
     return f"{_fixed(100 * value, digits)}{THIN}%"
 
 
-def percent_digits(value: float) -> int:
-    """Decimals a rate is printed with."""
+def percent_digits(value: float, *bounds: float) -> int:
+    """Decimals a rate is printed with; an interval wider than a tenth of a per cent needs one at most."""
     size = abs(value)
-    return 0 if size == 0 or size >= 0.0995 else 1 if size >= 0.00095 else 2
+    digits = 0 if size == 0 or size >= 0.0995 else 1 if size >= 0.00095 else 2
+    return min(digits, 1) if any(abs(b) >= 0.001 for b in bounds) else digits
+
+
+def points(value: float) -> str:
+    """A difference of two rates in percentage points."""
+    return MISSING if _missing(value) else f"{_fixed(100 * value, 1)}{THIN}pp"
+
+
+def p_value(value: float) -> str:
+    """A p-value or false-discovery rate; below a thousandth only that it is."""
+    if _missing(value):
+        return MISSING
+    return "<0.001" if value < 0.001 else _fixed(value, 3 if value < 0.1 else 2)
 
 
 def integer(value: float) -> str:
@@ -122,7 +175,19 @@ def text(value: object) -> str:
     return MISSING if value is None or (not isinstance(value, list | dict | tuple) and pd.isna(value)) else plain(value)  # type: ignore[call-overload]
 
 
+def name(value: object) -> str:
+    """A word of the tool's own vocabulary as people write it: `win_rate` as win rate, `acv` as ACV, `tier_1` as tier 1.
+
+    Not for what comes from the data: there `tech_stack` is the name of a column and stays it.
+    """
+    words = text(value).replace("_", " ").split(" ")
+    return " ".join(word.upper() if word in ACRONYMS else word for word in words)
+
+
 FORMATS: dict[str, Callable[..., str]] = {
+    "points": points,
+    "p": p_value,
+    "name": name,
     "percent": percent,
     "integer": integer,
     "number": number,
@@ -151,20 +216,21 @@ def estimate(value: float, low: float, high: float, unit: str = "", currency: st
 
     Without bounds only the value is printed. Bounds below zero are joined by "to", so that no dash meets a minus.
     """
-    shown = quantity(value, unit, currency)
     if _missing(value) or _missing(low) or _missing(high):
-        return shown
+        return quantity(value, unit, currency)
+    rate = UNIT_FORMATS.get(unit) == "percent"
+    shown = percent(value, percent_digits(value, low, high)) if rate else quantity(value, unit, currency)
     return f"{shown} ({interval(low, high, unit, value)})"
 
 
-def interval(low: float, high: float, unit: str = "", value: float | None = None) -> str:
-    """Bounds without their unit, as they stand in brackets behind an estimate."""
+def interval(low: float, high: float, unit: str = "", value: float | None = None, *, full: bool = False) -> str:
+    """Bounds without their unit, as they stand in brackets behind an estimate; `full` prints amounts in full."""
     kind = UNIT_FORMATS.get(unit, unit if unit in FORMATS else "number")
-    if kind == "percent":
-        digits = percent_digits(high if value is None else value)
+    if kind in ("percent", "points"):
+        digits = 1 if kind == "points" else percent_digits(high if value is None else value, low, high)
         ends = [_fixed(100 * end, digits) for end in (low, high)]
     else:
-        printer = money_short if kind == "money" else FORMATS[kind]
+        printer = money_short if kind == "money" and not full else FORMATS[kind]
         ends = [printer(end) for end in (low, high)]
     return (" to " if low < 0 else "–").join(ends)
 

@@ -141,8 +141,8 @@ def _headline(pack: Pack) -> str:
         return "This run wrote no findings"
     counts = pack.findings["severity"].value_counts()
     act, watch = int(counts.get("act", 0)), int(counts.get("watch", 0))
-    decide = f"{_word(act).capitalize()} thing{'s' if act != 1 else ''} to decide"
-    return f"{decide}, {_word(watch)} to watch"
+    decide = f"{_word(act).capitalize()} thing{'s' if act != 1 else ''} to decide" if act else "Nothing to decide"
+    return f"{decide}, {_word(watch) if watch else 'nothing'} to watch"
 
 
 def _word(count: int) -> str:
@@ -239,6 +239,7 @@ def _plan(pack: Pack) -> Markup | None:
         return None
     table = rows.assign(
         scope=rows["level"].where(rows["cut"] != ALL, "whole business"),
+        basis=rows["basis"].map(fmt.name),
         verdict=_attained(rows),
     ).sort_values(["basis", "scope"])[["basis", "scope", "value", "low", "high", "verdict", "period"]]
     formats = {"value": ("percent", "low", "high")}
@@ -266,7 +267,7 @@ def _unknown(pack: Pack) -> list[str]:
         missing = whole[whole["status"] == "not_measured"]["kpi"].drop_duplicates().sort_values()
         if len(missing):
             said.append(
-                f"Not measured, because the exports do not hold what it takes: {', '.join(map(fmt.plain, missing))}."
+                f"Not measured, because the exports do not hold what it takes: {', '.join(map(fmt.name, missing))}."
             )
         groups = pack.kpis[(pack.kpis["cut"] != ALL) & (pack.kpis["period"] == ALL)]
         few = int((groups["status"] == "insufficient").sum())

@@ -153,7 +153,23 @@ def _sections(cells: Any) -> list[dict[str, Any]]:
                 shown += [_code_section("", outputs), *_flush(quiet)]
             if any(o.output_type == "error" for o in cell.outputs):
                 break
-    return _without_title(shown + _flush(quiet))
+    return _walk_folded(_without_title(shown + _flush(quiet)))
+
+
+def _walk_folded(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Conclusions first: what stands between the header and the first headed section, and shows nothing, is folded.
+
+    That is the walk: the sentences and the code that compute everything the page is about to tell.
+    """
+    start = next((i for i, s in enumerate(shown) if s.get("headings")), 0)
+    before = shown[:start]
+    lead = before[:1] if before and before[0]["cell_type"] == "markdown" else []
+    walk = [s for s in before[len(lead) :] if not s.get("outputs")]
+    if not walk:
+        return shown
+    parts = [{"kind": s["cell_type"], "source": s["source"]} for s in walk]
+    fold = {"cell_type": "raw", "source": "walk", "metadata": {"walk": parts}}
+    return [*lead, *[s for s in before[len(lead) :] if s.get("outputs")], fold, *shown[start:]]
 
 
 def _flush(quiet: list[str]) -> list[dict[str, Any]]:

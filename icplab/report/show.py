@@ -25,6 +25,10 @@ LAB_STYLE = (
     ".icp-table caption{text-align:left;font-weight:600;padding:.3em 0}.icp-table .t{text-align:left}</style>"
 )
 
+# Columns of p-values: printed alike in every table.
+P_VALUES = frozenset({"p", "q", "p_value", "q_value"})
+SHOWN_NOTES = 5  # findings of severity info that stand open; the others open on demand
+
 Format = str | Sequence[str] | Callable[[Any], str]
 
 
@@ -85,10 +89,10 @@ def show_table(
     caption
         What the table says; stands above it.
     formats
-        Per column: `percent` (of a fraction), `money`, `money_short`, `integer`, `number`, `days`, `months`,
-        `ratio`, `text`, `date`; `unit` prints each row in the unit of the frame's column `unit` (a KPI table);
+        Per column: `percent` (of a fraction), `points` (a difference of rates), `money`, `money_short`, `integer`,
+        `number`, `days`, `months`, `ratio`, `p` (a p-value), `text`, `name` (a word of the tool), `date`; `unit` prints each row in the unit of the frame's column `unit` (a KPI table);
         `(format, low, high)` folds two columns in as the interval, `31 % (27–35)`; or a function of one value.
-        Columns not named are formatted by their type. `x_low` and `x_high` beside `x`, and `low` and `high`
+        Columns not named are formatted by their type; a `status` that is ok everywhere is left out. `x_low` and `x_high` beside `x`, and `low` and `high`
         beside `value`, are folded in unasked.
     note
         A sentence under the table: basis, denominator, what it does not show.
@@ -138,8 +142,12 @@ def findings_html(table: pd.DataFrame, *, steps: Mapping[str, tuple[str, str]] |
         return '<p class="icp-none">No findings.</p>'
     order = table["severity"].map(lambda s: -SEVERITIES.index(s))
     ordered = table.assign(_order=order).sort_values(["_order", "code", "subject", "sentence"], kind="stable")
-    items = "".join(_finding_item(row, steps or {}) for row in ordered.to_dict("records"))
-    return f'<ul class="icp-findings">{items}</ul>'
+    items = [(row["severity"], _finding_item(row, steps or {})) for row in ordered.to_dict("records")]
+    notes = [i for i, (severity, _) in enumerate(items) if severity == "info"]
+    cut = notes[SHOWN_NOTES] if len(notes) > SHOWN_NOTES + 1 else len(items)
+    first, rest = ("".join(item for _, item in part) for part in (items[:cut], items[cut:]))
+    more = f"<details><summary>{len(items) - cut} more notes</summary>{_listed(rest)}</details>" if rest else ""
+    return _listed(first) + more
 
 
 def table_html(
@@ -182,7 +190,7 @@ class _Column:
     @property
     def numeric(self) -> bool:
         """Whether its cells line up at the right."""
-        return self.format not in ("text", "date") and not callable(self.format)
+        return self.format not in ("text", "name", "date") and not callable(self.format)
 
     def cells(self, frame: pd.DataFrame) -> list[str]:
         values = frame[self.name]
@@ -203,13 +211,15 @@ def _plan(frame: pd.DataFrame, formats: dict[str, Format], labels: dict[str, str
     folds = _folds(frame, formats)
     hidden = {bound for pair in folds.values() for bound in pair}
     hidden |= {"unit"} if "unit" in formats.values() else set()
+    if "status" in frame and "status" not in formats and len(frame) and frame["status"].eq("ok").all():
+        hidden |= {"status"}  # says nothing
     plan = []
     for name in frame.columns:
         if name in hidden:
             continue
         given = formats.get(name, "")
         form: Format = given if isinstance(given, str) or callable(given) else given[0]
-        form = _check(form or _guess(frame[name]))
+        form = _check(_named(name, form) or form or _guess(frame[name]))
         plan.append(
             _Column(name, _label(name, form, labels, name in folds, currency), form, *folds.get(name, ("", "")))
         )
@@ -253,6 +263,13 @@ def _check(form: Format) -> Format:
     return form
 
 
+def _named(name: object, form: Format) -> str:
+    """The format of columns that mean the same in every table, unless another was asked for."""
+    if name in P_VALUES and form in ("", "number", "ratio"):
+        return "p"
+    return "name" if name in fmt.OWN_WORDS and form in ("", "text") else ""
+
+
 def _guess(values: pd.Series) -> str:
     if pd.api.types.is_bool_dtype(values):
         return "text"
@@ -269,7 +286,7 @@ def _guess(values: pd.Series) -> str:
 def _label(name: object, form: Format, labels: dict[str, str], has_interval: bool, currency: str) -> str:
     if name in labels:
         return fmt.plain(labels[str(name)])
-    words = fmt.plain(str(name).replace("_", " ").strip())
+    words = fmt.name(str(name)).strip()
     words = words if len(words) < 2 else words[0].upper() + words[1:]
     if form in ("days", "months") and str(form) not in words.lower():
         words += f" ({form})"
@@ -298,7 +315,9 @@ def _estimate_cell(value: float, low: float, high: float, kind: str) -> str:
     shown = escape(_print(value, kind))
     if pd.isna(value) or pd.isna(low) or pd.isna(high):
         return shown
-    return f'{shown} <span class="icp-ci">({escape(fmt.interval(low, high, kind.removeprefix("in "), value))})</span>'
+    if kind == "percent":
+        shown = escape(fmt.percent(value, fmt.percent_digits(value, low, high)))
+    return f'{shown} <span class="icp-ci">({escape(fmt.interval(low, high, kind.removeprefix("in "), value, full=True))})</span>'
 
 
 def _table(columns: list[_Column], cells: list[list[str]], start: int, stop: int, caption: str, name: str) -> str:
@@ -325,6 +344,10 @@ def _class(column: _Column) -> str:
 def _rest(shown: int, kept: int, rows: int) -> str:
     words = f"{kept - shown:,} more rows"
     return words if kept == rows else f"{words} (of {rows:,} in all; the artefact holds every one)"
+
+
+def _listed(items: str) -> str:
+    return f'<ul class="icp-findings">{items}</ul>'
 
 
 def _finding_item(row: Mapping[Any, Any], steps: Mapping[str, tuple[str, str]]) -> str:

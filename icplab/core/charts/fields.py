@@ -10,7 +10,7 @@ import pandas as pd
 from icplab.core import formats as fmt
 from icplab.core.charts import style
 from icplab.core.charts.chart import Chart, describe
-from icplab.core.charts.rows import MARKERS, draw_key, require, tick_label, ticks
+from icplab.core.charts.rows import MARKERS, draw_key, require, tick_label, ticks, words_of
 from icplab.core.errors import ContractBroken
 
 CELL_HEIGHT, CELL_HEIGHT_TWO_LINES = 34.0, 46.0
@@ -50,7 +50,7 @@ def matrix_chart(
         A column is missing, or a pair is named twice.
     """
     require(table, [rows, columns, value, under])
-    named = table.assign(_row=table[rows].map(fmt.text), _column=table[columns].map(fmt.text))
+    named = table.assign(_row=table[rows].map(words_of(rows)), _column=table[columns].map(words_of(columns)))
     if named.duplicated(["_row", "_column"]).any():
         raise ContractBroken(f"matrix chart: {rows} and {columns} name the same cell twice")
     lines, heads = named["_row"].unique().tolist(), named["_column"].unique().tolist()
@@ -98,7 +98,7 @@ def scatter_chart(
         {
             "x": pd.to_numeric(table[x], errors="coerce").astype("float64"),
             "y": pd.to_numeric(table[y], errors="coerce").astype("float64"),
-            "group": table[group].map(fmt.text) if group else "",
+            "group": table[group].map(words_of(group)) if group else "",
             "label": table[label].fillna("").map(lambda v: fmt.plain(v, 60)) if label else "",
         }
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,11 @@ def require(table: pd.DataFrame, names: Sequence[str | None]) -> None:
         raise ContractBroken(f"chart: the table has no column {hints}it has {list(map(str, table.columns))}")
 
 
+def words_of(column: str) -> Callable[[object], str]:
+    """How the values of a column are printed: words of the tool as people write them, data as it is."""
+    return fmt.name if column in fmt.OWN_WORDS else fmt.text
+
+
 def draw_key(axes: Any, names: Sequence[str], tokens: Sequence[str], markers: Sequence[str], y: float) -> None:
     """Names of the groups in a row above the drawing, each behind its mark; `y` in px above the axes."""
     from matplotlib.transforms import IdentityTransform
@@ -167,8 +172,8 @@ def _lines(
     require(table, [label, value, low, high, group])
     rows = pd.DataFrame(
         {
-            "label": table[label].map(fmt.text),
-            "group": table[group].map(fmt.text) if group else "",
+            "label": table[label].map(words_of(label)),
+            "group": table[group].map(words_of(group)) if group else "",
             **{
                 name: pd.to_numeric(table[column], errors="coerce").astype("float64") if column in table else np.nan
                 for name, column in {"value": value, "low": low or "", "high": high or "", "n": n}.items()

@@ -11,7 +11,7 @@ import pandas as pd
 from icplab.core import formats as fmt
 from icplab.core.charts import style
 from icplab.core.charts.chart import Chart, describe
-from icplab.core.charts.rows import MARKERS, reference_words, require, tick_label, ticks
+from icplab.core.charts.rows import MARKERS, reference_words, require, tick_label, ticks, words_of
 
 HEIGHT = 300.0  # px of the drawing
 LABEL_GAP = 15.0  # px between the names at the ends of lines
@@ -127,7 +127,7 @@ def _rows(
     """Positions as numbers in order, values as floats, groups as text in the order of the table."""
     where = table[x]
     rows = pd.DataFrame(
-        {"group": table[group].map(fmt.text) if group else "", "shown": where.map(_position_words(where))}
+        {"group": table[group].map(words_of(group)) if group else "", "shown": where.map(_position_words(where))}
     )
     if pd.api.types.is_datetime64_any_dtype(where):
         rows["x"] = (where - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
