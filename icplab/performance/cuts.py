@@ -19,7 +19,7 @@ BANDS = 4  # numbers are cut at their quartiles
 FIRST = ("region", "industry", "employees", "country", "source", "product", "annual_revenue")
 
 
-def choose_cuts(catalogue: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+def choose_cuts(catalogue: pd.DataFrame, settings: Settings, most: int = MAX_CUTS) -> pd.DataFrame:
     """Trait columns to cut key figures by.
 
     Parameters
@@ -28,7 +28,9 @@ def choose_cuts(catalogue: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         One row per candidate trait: `trait, table, kind, role, fill_rate, levels, excluded`.
     settings : Settings
         `[plan] cuts` names the columns; when it is empty they are chosen: not excluded, not multi-valued, filled in at
-        least 60 % of rows, 2 to 12 levels (numbers are cut into quarters), the usual ones first, at most eight.
+        least 60 % of rows, 2 to 12 levels (numbers are cut into quarters), the usual ones first.
+    most : int
+        Columns chosen at most, when the plan names none; a page shows eight.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def choose_cuts(catalogue: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         chosen = known[usable & few & (known["role"] != "forbidden")]
         place = chosen.index.map({name: i for i, name in enumerate(FIRST)}).fillna(len(FIRST))
         rank = pd.DataFrame({"place": place, "fill": -chosen["fill_rate"].round(2).to_numpy(), "name": chosen.index})
-        order = rank.sort_values(["place", "fill", "name"]).index[:MAX_CUTS]
+        order = rank.sort_values(["place", "fill", "name"]).index[:most]
         chosen = chosen.iloc[order]
     columns = ["table", "kind", "fill_rate", "levels"]
     return chosen[columns].rename_axis("cut").reset_index()

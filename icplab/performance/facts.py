@@ -194,7 +194,7 @@ def _count_quarters(
     inside = names[frame["closed_at"] > start] if start is not None else names
     first = min(inside.dropna().unique(), default="")
     quarters = tuple(sorted(n for n in names.dropna().unique() if n >= first))
-    frame = frame.assign(quarter=pd.Categorical(names, categories=quarters).codes.astype("int64"))
+    frame = frame.assign(quarter=pd.Index(quarters, dtype="str").get_indexer(names))
     return frame[[*_MEASURED, "unit", "level"]], quarters
 
 

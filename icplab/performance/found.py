@@ -148,15 +148,17 @@ def _reversals(table: pd.DataFrame | None) -> Iterator[Finding]:
     if table is None or not len(table):
         return
     worst = np.fmax(table["crude_p"], table["moved_p"])
-    for row in table[table["reversal"] & (worst <= FALSE_ALARM / len(table))].to_dict("records"):
+    found = table[table["reversal"] & (worst <= FALSE_ALARM / len(table))]
+    mirrored = (found["level"] == "no") & found.groupby("cut")["level"].transform("size").gt(1)
+    for row in found[~mirrored].to_dict("records"):
         more, less = ("more", "less") if row["crude"] > 0 else ("less", "more")
         yield _finding(
             "reversal",
             "watch",
             f"{row['cut']} = {row['level']}",
-            f"{row['cut']} = {formats.plain(row['level'])} wins {more} often than the rest by "
-            f"{formats.percent(abs(row['crude']))} points of rate, but {less} often by "
-            f"{formats.percent(abs(row['standardised']))} once channel, size and half-year are held equal.",
+            f"{row['cut']} = {formats.plain(row['level'])} wins {more} often than the rest, by "
+            f"{100 * abs(row['crude']):.1f} points of win rate, but {less} often, by "
+            f"{100 * abs(row['standardised']):.1f} points, once channel, size and half-year are held equal.",
             {k: row[k] for k in ("crude", "crude_low", "crude_high", "standardised", "moved_p", "n")},
             "Do not use the crude difference; compare inside channel and size.",
         )

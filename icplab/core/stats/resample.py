@@ -198,7 +198,9 @@ def _studentised(
     if not np.isfinite(centre) or not np.isfinite(width) or width <= 0 or len(t) < 0.9 * len(draws):
         return np.nan, np.nan
     upper, lower = np.quantile(t, [(1 - level) / 2, (1 + level) / 2])
-    return float(back(centre - lower * width)), float(back(centre - upper * width))
+    with np.errstate(over="ignore"):
+        ends = back(centre - lower * width), back(centre - upper * width)
+    return (float(ends[0]), float(ends[1])) if np.isfinite(ends).all() else (np.nan, np.nan)
 
 
 _SCALES: dict[str, tuple[Any, Any, Any]] = {
