@@ -53,7 +53,7 @@ def set_tiers(
     accounts), tier_2 the next (30 %), tier_3 the rest whose expected value covers the cost of a touch; below it an account is
     `not_icp`, like partners and competitors. Accounts without a segment have too little data and are `insufficient`.
     Two neighbouring tiers whose mean expected value cannot be told apart (probability below TOLD_APART over the draws) are
-    merged into the lower one: the better name would promise something. Ties at a cut point all go up.
+    merged into the lower one: the better name would promise something.
     """
     if not model.usable:
         return model, scored
@@ -66,7 +66,7 @@ def set_tiers(
         values = scored["win_probability"].to_numpy("float64")[rows]
     draws = expected_value_draws(model, market.iloc[rows])
     floor = settings.economics.cost_of_touch if in_money else 0.0
-    tiers, merged = _merge(draws, values, _sizes(len(rows), settings))
+    tiers, merged = _merge(draws, values, _sizes(values, settings))
     cuts = _cuts(values, tiers, floor)
     of_draws = _draw_cuts(draws, tiers, floor)
     model = with_cuts(model, cuts, {"cuts": np.round(of_draws, 6).tolist(), "merged": merged})
@@ -229,29 +229,45 @@ def _ranked_rows(scored: pd.DataFrame, market: pd.DataFrame) -> np.ndarray:
     return (~market["account_type"].isin(OUT_OF_MARKET) & (scored["segment_id"] != UNASSIGNED)).to_numpy()
 
 
-def _sizes(count: int, settings: Settings) -> dict[str, int]:
-    """Accounts per tier: the capacity of the plan, else the default share; the last takes the rest."""
-    sizes, left = {}, count
+def _sizes(values: np.ndarray, settings: Settings) -> dict[str, int]:
+    """Accounts per tier: the capacity of the plan, else the default share; the last takes the rest.
+
+    Accounts of the same value stay together: a tier ends before them where it would grow beyond its size, unless that left
+    it less than half full.
+    """
+    falling = np.sort(values)[::-1]
+    sizes, taken, wanted = {}, 0, 0
     for tier, share in SHARES.items():
         capacity = _capacity(tier, settings)
-        sizes[tier] = min(left, int(capacity) if capacity is not None else round(share * count))
-        left -= sizes[tier]
-    return {**sizes, "tier_3": left}
+        wanted = min(
+            max(wanted, taken) + (int(capacity) if capacity is not None else round(share * len(values))), len(values)
+        )
+        end = _end_between_values(falling, taken, wanted)
+        sizes[tier], taken = end - taken, end
+    return {**sizes, "tier_3": len(values) - taken}
+
+
+def _end_between_values(falling: np.ndarray, start: int, wanted: int) -> int:
+    """Last place up to `wanted` at which the value changes."""
+    if wanted in (start, len(falling)) or falling[wanted - 1] != falling[wanted]:
+        return wanted
+    before = int(np.searchsorted(-falling, -falling[wanted], side="left"))
+    after = int(np.searchsorted(-falling, -falling[wanted], side="right"))
+    return before if before - start >= (wanted - start) / 2 else after
 
 
 def _merge(draws: np.ndarray, values: np.ndarray, sizes: dict[str, int]) -> tuple[dict[str, int], list[str]]:
     """Cumulated sizes of the tiers that can be told apart, and the names that were merged away."""
     order = np.argsort(-values, kind="stable")
-    ends = np.cumsum(list(sizes.values()))
-    means = [draws[order[a:b]].mean(axis=0) for a, b in zip([0, *ends[:-1]], ends, strict=True) if b > a]
     names = [t for t, n in sizes.items() if n > 0]
-    cumulated = dict(zip(names, ends[np.array(list(sizes.values())) > 0].tolist(), strict=True))
+    ends = np.cumsum([sizes[t] for t in names]).tolist()
+    means = [draws[order[a:b]].mean(axis=0) for a, b in itertools.pairwise([0, *ends])]
     gone = [
         better
         for (better, above), (_, below) in itertools.pairwise(zip(names, means, strict=True))
         if (above > below).mean() < TOLD_APART
     ]
-    return {t: n for t, n in cumulated.items() if t not in gone}, gone
+    return {t: n for t, n in zip(names, ends, strict=True) if t not in gone}, gone
 
 
 def _cuts(values: np.ndarray, tiers: dict[str, int], floor: float) -> dict[str, float]:
@@ -278,7 +294,7 @@ def _capacity(tier: str, settings: Settings) -> float | None:
 def _shares(scored: pd.DataFrame, settings: Settings) -> dict[str, float]:
     """Share of the ranked accounts that each tier takes."""
     count = max(int(scored["tier"].isin([*RANKED, "not_icp"]).sum()), 1)
-    return {t: n / count for t, n in _sizes(count, settings).items()}
+    return {t: n / count for t, n in _sizes(-np.arange(count, dtype="float64"), settings).items()}
 
 
 def _renamed(model: Model) -> dict[str, str]:
@@ -412,7 +428,7 @@ def _capacity_conflicts(now: pd.DataFrame, settings: Settings, owners: pd.DataFr
     found = []
     for tier in ("tier_1", "tier_2"):
         capacity = _capacity(tier, settings)
-        if capacity is not None and size.get(tier, 0) > 1.05 * capacity:  # ties at the cut point all go up
+        if capacity is not None and size.get(tier, 0) > capacity:  # accounts of the same value stay together
             found.append(_over(tier, float(size[tier]), float(capacity), "[capacity] of icplab.toml"))
     team = owners["capacity"].sum() if len(owners) and "capacity" in owners else 0.0
     if team and size.get("tier_1", 0) > team:

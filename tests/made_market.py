@@ -82,12 +82,16 @@ def make_market(n: int = 1200, seed: int = 3, effect: float = 1.0) -> Made:
     catalogue = pd.DataFrame([{"trait": t, "table": "accounts", "kind": k} for t, k in columns])
     source = pd.DataFrame([{"trait": "source", "table": "opportunities", "kind": "category"}])
     catalogue = pd.concat([catalogue, source], ignore_index=True).assign(role="", excluded=False)
+    size = np.log(accounts["employees"].to_numpy()) - 5.0
+    large = 1 / (1 + 1.5 * np.exp(-2 * size / 0.7**2))  # Bayes: log sizes are normal around 4 and 6
     segments = pd.DataFrame(
         {
             "account_id": accounts["account_id"],
-            "segment_id": np.where(big, "S2", "S1"),
+            "segment_id": np.where(large > 0.5, "S2", "S1"),
             "segment": "made",
-            "membership": 1.0,
+            "membership": np.maximum(large, 1 - large),
+            "posterior_S1": 1 - large,
+            "posterior_S2": large,
         }
     ).astype({"segment_id": "str"})
     return Made(accounts, opportunities, catalogue, segments, pd.Series(log_odds, index=ids))
