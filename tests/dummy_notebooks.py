@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import nbformat
+
+import icplab
 
 PARAMETERS = (
     'workspace: str = "../data/sample"  # folder of exports\n'
@@ -49,3 +53,23 @@ def write_workspace(folder: Path) -> Path:
         encoding="utf-8",
     )
     return folder
+
+
+def light_environment(folder: Path) -> dict[str, str]:
+    """Environment in which `python -m icplab` runs the notebooks of a folder, from a copy of the code.
+
+    The copy loads no libraries before the fork, which dummies do not need, and stays as it is while somebody edits the
+    code: kept results would rightly be stale after that.
+    """
+    code = folder / "code" / "icplab"
+    if not code.exists():
+        shutil.copytree(Path(icplab.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
+        with (code / "run" / "kernels.py").open("a", encoding="utf-8") as file:
+            file.write("\nLIBRARIES = ()\n")
+    (folder / "tmp").mkdir(exist_ok=True)
+    own = {
+        "ICPLAB_NOTEBOOKS": str(folder / "notebooks"),
+        "PYTHONPATH": str(folder / "code"),
+        "TMPDIR": str(folder / "tmp"),
+    }
+    return {**os.environ, **own}

@@ -21,7 +21,7 @@ from icplab.run.export import compare_files, describe_export, export_files
 from icplab.run.lab import lab_command, lab_environment
 from icplab.run.publish import publish_run, write_manifest
 from icplab.run.starter import settings_template
-from tests.dummy_notebooks import write_step, write_workspace
+from tests.dummy_notebooks import light_environment, write_step, write_workspace
 
 COMMANDS = ("run", "check", "init", "simulate", "export", "compare", "verify", "decide", "lab")
 
@@ -155,6 +155,7 @@ def test_a_run_ends_with_the_path_of_its_index_and_failing_ones_with_3(tmp_path)
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_ends_with_its_code_and_leaves_no_tables(tmp_path, number, code):
     write_workspace(tmp_path / "ws")
@@ -297,9 +298,7 @@ def command(*arguments: str) -> list[str]:
 
 def where(folder: Path) -> dict:
     """Run there, with that folder's notebooks."""
-    import os
-
-    return {"cwd": folder, "env": {**os.environ, "ICPLAB_NOTEBOOKS": str(folder / "notebooks")}}
+    return {"cwd": folder, "env": light_environment(folder)}
 
 
 def in_shell(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

@@ -23,7 +23,7 @@ def gather_run(run: Run) -> Path:
     (folder / "notebooks").mkdir(parents=True)
     Store(run.work).assemble()
     (run.work / "artifacts").rename(folder / "artifacts")
-    for name in ("model.json", "activation", "run.log"):
+    for name in ("model.json", "activation"):
         source = run.work / name
         if source.is_dir():
             shutil.copytree(source, folder / name, copy_function=shutil.copyfile)
@@ -33,6 +33,9 @@ def gather_run(run: Run) -> Path:
         shutil.copyfile(run.work / "rejects.csv", folder / "artifacts" / "rejects.csv")
     for page in [*run.work.glob("[0-9]*.html"), *run.work.glob("notebooks/*.ipynb")]:
         shutil.copyfile(page, folder / page.relative_to(run.work))
+    log = run.work / "run.log"
+    said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    (folder / "run.log").write_text("\n".join([*run.progress.lines, said]), encoding="utf-8")
     (folder / "timing.json").write_text(json.dumps(run.progress.times, indent=1) + "\n", encoding="utf-8")
     return folder
 

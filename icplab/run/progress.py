@@ -29,6 +29,7 @@ class Progress:
         self.stream = stream or sys.stdout
         self.quiet = quiet
         self.times: dict[str, float] = {}
+        self.lines: list[str] = []
         self._live = not quiet and self.stream.isatty()
 
     @contextmanager
@@ -61,6 +62,7 @@ class Progress:
             )
 
     def _print(self, text: str) -> None:
+        self.lines.append(text)
         if not self.quiet:
             print(f"{_CLEAR if self._live else ''}{text}", file=self.stream, flush=True)
 

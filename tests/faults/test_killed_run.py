@@ -13,7 +13,7 @@ import pytest
 
 from icplab.core.store import sha256_of
 from icplab.run.publish import verify_run
-from tests.dummy_notebooks import write_step, write_workspace
+from tests.dummy_notebooks import light_environment, write_step, write_workspace
 
 
 @pytest.fixture
@@ -32,11 +32,9 @@ def project(tmp_path):
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    environment = {**os.environ, "ICPLAB_NOTEBOOKS": str(folder / "notebooks"), "TMPDIR": str(folder / "tmp")}
-    (folder / "tmp").mkdir(exist_ok=True)
     command = [sys.executable, "-m", "icplab", "run", "ws", *arguments]
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=folder, env=light_environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -64,6 +62,7 @@ def gone(pid: int, seconds: float = 10) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_killed_in_the_second_step_a_run_is_resumed_from_the_first_with_the_same_bytes(project):
     whole = start(project)
     assert whole.wait(120) == 0, whole.communicate()[1]
