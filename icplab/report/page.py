@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -52,10 +54,8 @@ def render_page(
     Path
         `page`. The same notebook and context give the same bytes.
     """
-    import nbformat
-
     notebook, page = Path(notebook), Path(page)
-    cells = nbformat.read(notebook, as_version=4)
+    cells = _read(notebook)
     about = dict(context or {})
     about["pages"] = navigation(about.get("pages") or nav)
     about["step"] = page.stem
@@ -64,7 +64,7 @@ def render_page(
     about["title"] = title or _first_heading(cells) or about.get("title") or cells.metadata.get("title") or page.stem
     facts = provenance(page.parent, about, notebook)
     view = {"about": about, "facts": facts, "toc": _contents(sections, failure), "failure": failure}
-    html = _render(cells, sections, view)
+    html = _render(sections, view)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html, encoding="utf-8")
     return page
@@ -97,9 +97,10 @@ def page_style() -> Markup:
 @cache
 def _exporter() -> Any:
     """The exporter, made once per process: that, not the template, is what nbconvert spends its time on."""
-    from nbconvert import HTMLExporter
-    from nbconvert.exporters.templateexporter import TemplateExporter
-    from nbconvert.filters import Highlight2HTML
+    with _without_slow_import():
+        from nbconvert import HTMLExporter
+        from nbconvert.exporters.templateexporter import TemplateExporter
+        from nbconvert.filters import Highlight2HTML
 
     class PageExporter(HTMLExporter):
         """`HTMLExporter` with autoescape, without parsing the finished page a second time."""
@@ -120,7 +121,28 @@ def _exporter() -> Any:
     return exporter
 
 
-def _render(cells: Any, sections: list[dict[str, Any]], view: Mapping[str, Any]) -> str:
+@contextmanager
+def _without_slow_import() -> Iterator[None]:
+    """Hide rfc3987_syntax from jsonschema: it builds parsers for a second or more that nothing here needs."""
+    name = "rfc3987_syntax"
+    hide = name not in sys.modules
+    if hide:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules[name]
+
+
+def _read(notebook: Path) -> Any:
+    with _without_slow_import():
+        import nbformat
+
+    return nbformat.read(notebook, as_version=4)
+
+
+def _render(sections: list[dict[str, Any]], view: Mapping[str, Any]) -> str:
     from nbformat import NotebookNode
 
     node = NotebookNode(
