@@ -27,7 +27,7 @@ SPREADS = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8)  # tried for the background; 0.01 is 
 EVIDENCE_ROWS = 20_000  # rows the width is chosen on; more change nothing
 
 # Nuisance block that a trait stands in for: it leaves when that trait is looked at.
-STANDS_FOR = {"employees": "size", "region": "region", "source": "source"}
+STANDS_FOR = {"employees": "size", "region": "region", "source": "source", "product": "product"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def build_nuisance(
     Nuisance
         Intercept; memberships but one; log employees with two bends and an indicator of missing; source, region, motion and
         creation quarter (levels with fewer than MIN_LEVEL observations joined), with a prior of standard deviation 1; owner,
-        with one of OWNER_SPREAD (both times the outcome's own spread on a log scale); background.
+        with one of OWNER_SPREAD (both times the outcome's own spread on a log scale); for outcomes on a log scale the product sold, so that the price
+        list is not taken for a trait; background.
     """
     unit = float(observations["y"].std() or 1.0) if logged else 1.0
     parts: list[tuple[str, Floats, float, list[str]]] = [("intercept", np.ones((len(observations), 1)), 0.0, [""])]
@@ -95,6 +96,7 @@ def build_nuisance(
         ("source", observations["source"], 1 / unit**2),
         ("region", observations["region"], 1 / unit**2),
         ("motion", observations["motion"], 1 / unit**2),
+        *((("product", observations["product"], WEAK),) if logged and "product" in observations else ()),
         ("period", _quarter(observations["created_at"]), 1 / unit**2),
         ("owner", observations["owner"], 1 / (OWNER_SPREAD * unit) ** 2),
     ):

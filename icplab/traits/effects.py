@@ -82,8 +82,10 @@ def measure_traits(
     is the larger of the model-based and the one clustered by account family. A row is `supported` when support is reached,
     the scope's global test (Simes) passed at 5 % after gatekeeping over outcomes and segments, its q-value is at most
     `plan.fdr` over all traits and levels of that outcome in the scope, its adjusted interval excludes no effect, and the sign
-    is the same among the later half of the observations (undated: in both halves of the families). `insufficient` means that
-    support is missing or that an odds ratio of 1.6 (a ratio of 1.25) would have been missed with a chance above 20 %.
+    is the same among the later half of the observations (undated: in both halves of the families). An effect that the crude
+    figures do not show at all (p above 0.2) rests on the adjustment alone: it is flagged `masked` and not claimed.
+    `insufficient` means that support is missing or that an odds ratio of 1.6 (a ratio of 1.25) would have been missed with a
+    chance above 20 %.
     """
     traits = read_traits(catalogue, accounts, opportunities)
     accounts = accounts.sort_values("account_id", kind="stable", ignore_index=True)

@@ -16,6 +16,9 @@ POWER = 2.8  # standard errors that an effect must have to be found with 80 % po
 # Segment-specific: probability that the log odds ratio in a segment differs from that elsewhere by more than this.
 DIFFERENT, SURE = np.log(1.25), 0.90
 SPIKE, SLAB = 0.05, 0.70  # standard deviations of differences that are idle, and of those that are real
+VISIBLE = (
+    1.28  # standard errors (p = 0.2) that the crude effect must have, on either side, for an adjusted one to be claimed
+)
 LARGEST = 20.0  # log ratios beyond this are printed as this
 EXTRA = ["shrunken", "p_value", "families", "rate", "rate_without", "n_needed"]
 
@@ -27,19 +30,22 @@ def judge(rows: pd.DataFrame, audit: pd.DataFrame | None, *, fdr: float) -> pd.D
     clear = (rows["adjusted_low"] > 1) | (rows["adjusted_high"] < 1)
     enough = rows["enough"].astype(bool) & rows["estimate"].notna()
     replicates = rows["replicates"].eq(True)
-    supported = enough & rows["opened"] & (rows["q_value"] <= fdr) & clear & replicates
+    claimed = enough & rows["opened"] & (rows["q_value"] <= fdr) & clear & replicates
+    # What nobody can see in the plain figures rests on the adjustment alone: it is flagged, not claimed.
+    masked = claimed & (rows["crude"].abs() < VISIBLE * rows["crude_se"])
+    supported = claimed & ~masked
     relevant = np.where(rows["outcome"].isin(LOGGED).to_numpy(), RELEVANT_RATIO, RELEVANT_ODDS)
-    powerless = ~enough | (rows["se"] * POWER > relevant)
+    shortfall = rows["se"].to_numpy(dtype=float) * POWER / relevant
+    powerless = ~enough | masked | (shortfall > 1)
     rows["verdict"] = np.select(
         [rows["quarantined"], supported, powerless], ["quarantined", "supported", "insufficient"], "not_supported"
     )
-    n_needed = rows["n"] * (rows["se"].astype("float64") * POWER / relevant).pow(2)
-    rows["n_needed"] = n_needed.round().where(rows["verdict"] == "insufficient")
+    rows["n_needed"] = (rows["n"] * shortfall**2).round().where(rows["verdict"] == "insufficient")
     sign = pd.Series(np.where(rows["estimate"] >= 0, "+", "-"), index=rows.index, dtype="str")
     rows["direction"] = sign.where(rows["estimate"].notna())
     rows["rate_diff"] = rows["rate"] - rows["rate_without"]
     rows["shrunken"] = _shrink(rows)
-    rows["flags"] = _flags(rows, audit)
+    rows["flags"] = _flags(rows, masked, audit)
     return _finish(rows)
 
 
@@ -81,7 +87,7 @@ def _shrink(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(np.exp(rows["estimate"].astype("float64") * spread / (spread + noise)), index=rows.index)
 
 
-def _flags(rows: pd.DataFrame, audit: pd.DataFrame | None) -> pd.Series:
+def _flags(rows: pd.DataFrame, masked: pd.Series, audit: pd.DataFrame | None) -> pd.Series:
     """Flags per row, joined by ";"."""
     enough = rows["enough"].astype(bool)
     crude_clear = ((rows["low"] > 1) | (rows["high"] < 1)) & enough
@@ -92,6 +98,7 @@ def _flags(rows: pd.DataFrame, audit: pd.DataFrame | None) -> pd.Series:
         "reversal": crude_clear & turned & shifted,
         "confounded": crude_clear & ~adjusted_clear & shifted,
         "segment_specific": _segment_specific(rows),
+        "masked": masked,
         "separated": rows["separated"].eq(True),
     }
     flags = pd.Series("", index=rows.index, dtype="str")
