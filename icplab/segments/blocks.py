@@ -190,7 +190,7 @@ _READERS = {"number": _read_number, "category": _read_category, "flag": _read_fl
 
 def _tool_sets(values: pd.Series) -> tuple[np.ndarray, list[str], np.ndarray]:
     """(n, tools) presence, tool names in alphabetical order, and which accounts have a known stack."""
-    parts = values.str.split(";").explode().str.strip()
+    parts = values.astype("str").str.split(";").explode().astype("str").str.strip()
     parts = parts[parts.notna() & (parts != "")]
     names = sorted(parts.unique())
     present = np.zeros((len(values), len(names)), dtype=bool)

@@ -198,21 +198,15 @@ def _with_sets(atoms: _Atoms, inside: np.ndarray, counted: np.ndarray) -> _Atoms
 
 def _search(holds: np.ndarray, inside: np.ndarray, trait: np.ndarray) -> tuple[list[int], int]:
     """Beam search over sets of conditions and how many of them must hold."""
-    total = float(inside.sum())
     beam: list[tuple[int, ...]] = [()]
     best: tuple[float, tuple[int, ...], int] = (-1.0, (), 1)
     for length in range(1, MAX_CONDITIONS + 1):
+        worth = _worth(holds, inside, trait, beam, length)  # (beam, needed, conditions)
         seen: dict[tuple[int, ...], tuple[float, int]] = {}
-        for chosen in beam:
-            count = holds[:, list(chosen)].sum(axis=1)
-            free = ~np.isin(trait, trait[list(chosen)])
-            for needed in range(1, length + 1):
-                f1 = np.where(free, _f1(holds, inside, count, needed, total), -1.0)
-                worth = f1 - SHORT_BONUS * (length - 1) - (PLAIN_BONUS if needed < length else 0.0)
-                for a in np.argsort(-worth, kind="stable")[:BEAM]:
-                    key = tuple(sorted((*chosen, int(a))))
-                    if f1[a] >= 0 and (key not in seen or worth[a] > seen[key][0]):
-                        seen[key] = (float(worth[a]), needed)
+        for b, needed, a in _largest(worth, BEAM * length * 2):
+            key = tuple(sorted((*beam[b], a)))
+            if worth[b, needed, a] > seen.get(key, (0.0, 0))[0]:
+                seen[key] = (float(worth[b, needed, a]), needed + 1)
         ranked = sorted(seen.items(), key=lambda item: (-item[1][0], item[0]))[:BEAM]
         if not ranked:
             break
@@ -222,12 +216,30 @@ def _search(holds: np.ndarray, inside: np.ndarray, trait: np.ndarray) -> tuple[l
     return list(best[1]), best[2]
 
 
-def _f1(holds: np.ndarray, inside: np.ndarray, count: np.ndarray, needed: int, total: float) -> np.ndarray:
-    """F1 of adding each condition to the chosen ones: accounts that pass anyway, and those that lack one."""
-    passes, lacks = count >= needed, count == needed - 1
-    hit = inside[passes].sum() + (inside * lacks) @ holds
-    matched = passes.sum() + lacks.astype(np.float32) @ holds
-    return 2 * hit / np.maximum(matched + total, 1)
+def _worth(
+    holds: np.ndarray, inside: np.ndarray, trait: np.ndarray, beam: list[tuple[int, ...]], length: int
+) -> np.ndarray:
+    """(beam, needed, conditions) F1 of adding each condition to each partial filter, less what is asked of longer ones.
+
+    An account passes with the new condition when enough others hold already, or when exactly one lacks and it holds.
+    """
+    count = np.stack([holds[:, list(chosen)].sum(axis=1) for chosen in beam])  # (beam, n)
+    needed = np.arange(1, length + 1)[None, :, None]
+    passes, lacks = count[:, None] >= needed, (count[:, None] == needed - 1).astype(np.float32)
+    hit = (passes @ inside)[:, :, None] + (lacks * inside) @ holds
+    matched = passes.sum(axis=2)[:, :, None] + lacks @ holds
+    f1 = 2 * hit / np.maximum(matched + inside.sum(), 1)
+    plain = np.where(np.arange(1, length + 1) < length, PLAIN_BONUS, 0.0)[None, :, None]
+    taken = np.stack([np.isin(trait, trait[list(chosen)]) for chosen in beam])[:, None, :]
+    return np.where(taken, -1.0, f1 - plain - SHORT_BONUS * (length - 1))
+
+
+def _largest(worth: np.ndarray, most: int) -> list[tuple[int, int, int]]:
+    """Places of the largest entries, largest first; ties in the order of the array."""
+    flat = worth.ravel()
+    order = np.argsort(-flat, kind="stable")[:most]
+    places = np.unravel_index(order, worth.shape)
+    return [(int(b), int(m), int(a)) for b, m, a in zip(*places, strict=True)]
 
 
 def _told(conditions: list[dict], needed: int, passed: np.ndarray, inside: np.ndarray) -> dict:
