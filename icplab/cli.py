@@ -90,6 +90,7 @@ def build_parser() -> Parser:
         _add_check,
         _add_init,
         _add_simulate,
+        _add_score,
         _add_export,
         _add_compare,
         _add_verify,
@@ -167,6 +168,14 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed gives the same market")
     parser.add_argument("--scenario", default="clean", metavar="NAME", help="what is planted (default clean)")
     parser.add_argument("--layout", default="canonical", choices=["canonical"], help="how the exports are laid out")
+
+
+def _add_score(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "score", _score, "apply a frozen model to new accounts")
+    parser.add_argument("accounts", type=_path, metavar="ACCOUNTS", help="CSV or Parquet file of accounts")
+    parser.add_argument("--model", type=_path, required=True, metavar="FILE", help="model.json of a run")
+    parser.add_argument("--out", type=_path, metavar="FILE", help="default: beside ACCOUNTS, with _scored in its name")
+    parser.add_argument("--format", choices=["csv", "parquet"], default="csv")
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
@@ -254,6 +263,19 @@ def _simulate(options: argparse.Namespace) -> int:
     print(
         f"{_from_here(folder)}: a workspace of {options.accounts:,} accounts; what was planted is in {_from_here(folder / 'truth')}"
     )
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from icplab.core.model import read_model
+    from icplab.run.score import describe_scores, score_file, write_scores
+
+    model = read_model(options.model)
+    scored = score_file(options.accounts, model)
+    out = options.out or options.accounts.with_name(f"{options.accounts.stem}_scored.{options.format}")
+    write_scores(scored, out, options.format)
+    print(describe_scores(scored, model))
+    print(_from_here(out))
     return 0
 
 

@@ -255,7 +255,7 @@ def _context(run: Run) -> dict[str, object]:
     """What the pages say about their run."""
     return {
         "workspace": run.settings.workspace.name,
-        "period": run.target.name,
+        "period": period_of(run.as_of),
         "as_of": run.as_of,
         "seed": run.settings.workspace.seed,
         "currency": run.settings.workspace.currency,

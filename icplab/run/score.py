@@ -1,0 +1,167 @@
+"""Reads a file of accounts and a frozen model, makes the same scores that a run would give them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from icplab.core.errors import BadInput, Problem, nearest
+from icplab.core.model import UNSEEN, Model, add_segments, apply_model, level_codes, with_posteriors
+from icplab.core.store import write_parquet
+from icplab.features import type_values
+from icplab.segments import assign_segments, posteriors_of
+
+# How the model and the segment assigner call the kinds that a column is read as.
+READ_AS = {
+    "number": "number",
+    "band": "number",
+    "flag": "flag",
+    "category": "category",
+    "item": "multi",
+    "tool": "multi",
+}
+FORMATS = ("csv", "parquet")
+# Without history only the type says who is a customer; new accounts were never worked.
+CUSTOMER = "customer"
+DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of new accounts, and what the model missed.
+
+    `scores` is the artefact `scores` without intent, one row per account; `missing` are inputs the file lacks altogether;
+    `unknown` counts, per input, accounts where it is blank; `unseen` those with a level that the model never saw.
+    """
+
+    scores: pd.DataFrame
+    missing: list[str]
+    unknown: dict[str, int]
+    unseen: dict[str, int]
+
+
+def score_file(accounts: Path | str, model: Model) -> Scored:
+    """Score the accounts of a CSV or Parquet file with a frozen model.
+
+    Parameters
+    ----------
+    accounts : file with account_id and the model's inputs under the names the model knows them by; `account_type`, where
+        it is there, says who is a customer, partner or competitor
+    model : from `read_model`
+
+    Raises
+    ------
+    BadInput
+        The file cannot be read, has no account_id, or repeats one or leaves one blank.
+    """
+    frame = _read(Path(accounts))
+    kinds = input_kinds(model)
+    present = {t: k for t, k in kinds.items() if t in frame}
+    frame = frame.assign(**{t: type_values(frame[t], k) for t, k in present.items()})
+    frame = frame.sort_values("account_id", ignore_index=True)
+    if "account_type" not in frame:
+        frame["account_type"] = pd.Series(index=frame.index, dtype="str")
+    frame["is_customer"] = (frame["account_type"] == CUSTOMER).astype("boolean")
+    frame["n_opportunities"] = 0.0
+    members = with_posteriors(assign_segments(model.segments, frame), posteriors_of(model.segments, frame))
+    market = add_segments(frame, members)
+    inputs = [i for i in model.of("accounts") if i.trait in present]
+    unseen = {i.name: int((level_codes(i, market) == UNSEEN).sum()) for i in inputs if i.kind != "posterior"}
+    return Scored(
+        apply_model(model, market),
+        sorted(set(kinds) - set(present)),
+        {t: n for t in present if (n := int(frame[t].isna().sum()))},
+        {name: n for name, n in unseen.items() if n},
+    )
+
+
+def input_kinds(model: Model) -> dict[str, str]:
+    """Every account column that the model or its segment assigner reads, and how."""
+    items = [i for i in (*model.of("accounts"), *model.value.inputs, *model.support) if i.table == "accounts"]
+    kinds = {i.trait: i.kind for i in items if i.kind in READ_AS and i.trait not in ("motion", "segment_id")}
+    recipe: Mapping = model.segments.get("recipe", {})
+    kinds |= {e["trait"]: e["kind"] for part in ("numbers", "discrete") for e in recipe.get(part, [])}
+    return {trait: READ_AS[kind] for trait, kind in sorted(kinds.items())}
+
+
+def write_scores(scored: Scored, path: Path, form: str) -> Path:
+    """Write the scores as `csv` (every text quoted) or `parquet`; a file that is there is not replaced."""
+    if path.exists():
+        raise BadInput(Problem("ICP-E100", "is there already", fix="name another file with --out", file=str(path)))
+    if form == "parquet":
+        write_parquet(scored.scores, path)
+        return path
+    ids = scored.scores["account_id"]
+    formulas = ids[ids.str.startswith(DANGEROUS)]
+    if len(formulas):
+        message = "a spreadsheet would take account ids for formulas, and changing them would break the join"
+        problem = Problem(
+            "ICP-E082", message, "write --format parquet", str(path), column="account_id", count=len(formulas)
+        )
+        raise BadInput(problem)
+    scored.scores.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8")
+    return path
+
+
+def describe_scores(scored: Scored, model: Model) -> str:
+    """How many accounts came into which tier, and what the model did not know."""
+    tiers = scored.scores["tier"].value_counts().sort_index()
+    lines = [f"{len(scored.scores):,} accounts by the model of {model.as_of} ({model.verdict})"]
+    lines += [f"  {tier}: {count:,}" for tier, count in tiers.items()]
+    if scored.missing:
+        lines.append(f"Not in the file, read as unknown: {', '.join(scored.missing)}")
+    lines += [f"Blank: {trait} in {n:,} accounts" for trait, n in scored.unknown.items()]
+    lines += [f"Never seen by the model: {name} in {n:,} accounts" for name, n in scored.unseen.items()]
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """All columns as text; anything that could be read in two ways is refused."""
+    if not path.is_file():
+        raise BadInput(
+            Problem("ICP-E001", "is not a file", fix="name a CSV or Parquet file of accounts", file=str(path))
+        )
+    try:
+        frame = pd.read_parquet(path).astype("str") if path.suffix == ".parquet" else _read_csv(path)
+    except (ValueError, OSError) as error:
+        raise BadInput(Problem("ICP-E100", f"cannot be read: {error}", file=path.name)) from error
+    if "account_id" not in frame:
+        message = f"required column account_id is missing{nearest('account_id', frame.columns)}"
+        raise BadInput(Problem("ICP-E027", message, fix="rename the column", file=path.name))
+    blank, twice = frame["account_id"].isna(), frame["account_id"].duplicated()
+    if blank.any() or twice.any():
+        row = int((blank | twice).to_numpy().argmax())
+        problem = Problem(
+            "ICP-E043" if blank.iloc[row] else "ICP-E042",
+            "is blank" if blank.iloc[row] else "is there twice",
+            "give every account one row with an id of its own",
+            path.name,
+            row + 1,
+            column="account_id",
+            value="" if blank.iloc[row] else str(frame["account_id"].iloc[row]),
+            count=int((blank | twice).sum()),
+        )
+        raise BadInput(problem)
+    return frame
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Strictly: UTF-8, as many fields as the header has, only an empty field is missing."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        try:
+            header = next(rows, [])
+            records = [row for row in rows if row]
+        except csv.Error as error:
+            raise ValueError(f"line {rows.line_num}: {error}") from error
+    uneven = [n for n, row in enumerate(records, start=1) if len(row) != len(header)]
+    if uneven:
+        raise ValueError(f"record {uneven[0]} has not as many fields as the header ({len(uneven)} such records)")
+    if len(set(header)) < len(header):
+        raise ValueError("a column name is there twice")
+    frame = pd.DataFrame(records, columns=header, dtype="str")
+    return frame.replace("", None).astype("str")
