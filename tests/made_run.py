@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 
@@ -145,6 +144,8 @@ def write_artefacts(folder: Path) -> None:
 
 def hostile_notebook(path: Path, cells: list | None = None) -> Path:
     """An executed notebook in which every way of showing something shows something hostile."""
+    import nbformat  # slow to load, and the tests of charts do not need it
+
     from icplab.core.charts import interval_chart
     from icplab.report.show import findings_html, table_html
 
