@@ -19,7 +19,8 @@ FLOOR = {
     "report": 4,
     "step": 5,
     **dict.fromkeys(("run", "explore"), 6),
-    **dict.fromkeys(("cli", "__main__", ""), 7),
+    **dict.fromkeys(("cli", ""), 7),
+    "__main__": 8,
 }
 # Heavy libraries and the only units that may name them.
 HEAVY = {

@@ -200,7 +200,7 @@ def test_a_notebook_counts_as_run_only_when_every_cell_has_its_turn(counts, ok, 
 
 def test_cleaning_leaves_nothing_of_time_place_or_process():
     book = {
-        "metadata": {"papermill": {"input_path": "/home/someone", "start_time": "now"}},
+        "metadata": {"papermill": {"input_path": "/a/place", "start_time": "now"}},
         "cells": [
             {
                 "cell_type": "code",
