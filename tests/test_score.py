@@ -1,0 +1,129 @@
+"""Scoring a file with a frozen model: the model's own arithmetic, and everything it did not know is counted."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from icplab import cli
+from icplab.core.errors import BadInput
+from icplab.core.model import Input, Model, Value, to_document
+from icplab.core.store import read_parquet
+from icplab.run.score import describe_scores, input_kinds, score_file, write_scores
+
+WHOLE = {
+    "kind": "whole",
+    "ids": ["S0"],
+    "names": ["whole market"],
+    "recipe": {"numbers": [], "discrete": [], "left_out": []},
+}
+ACCOUNTS = (
+    "account_id,account_type,cloud_first,employees,industry\n"
+    'A3,partner,yes,10,Retail\nA1,,Yes,500,Retail\n"A2",customer,no,,Space\n'
+)
+
+
+@pytest.fixture
+def model() -> Model:
+    """Ten points for the cloud, five for size; each point adds 0.1 to the log-odds of winning, from −2."""
+    inputs = (
+        Input("cloud_first", "accounts", "flag", ("no", "yes"), (0.0, 10.0), missing=4.0),
+        Input("employees", "accounts", "number", ("below 100", "100 or more"), (0.0, 5.0), edges=(100.0,)),
+        Input("industry", "accounts", "category", ("Retail", "Software"), (0.0, 3.0), missing=1.0),
+    )
+    return Model(
+        "2026-06-30",
+        "icplab test",
+        "",
+        365,
+        "EUR",
+        "usable",
+        0.2,
+        inputs=inputs,
+        calibration=(-2.0, 0.1),
+        value=Value("amount", intercept=7.0),
+        cuts={"tier_1": 300.0, "tier_2": 150.0, "tier_3": 10.0},
+        segments=WHOLE,
+    )
+
+
+@pytest.fixture
+def accounts(tmp_path):
+    path = tmp_path / "accounts.csv"
+    path.write_text(ACCOUNTS, encoding="utf-8")
+    return path
+
+
+def test_points_become_probabilities_by_the_frozen_calibration(accounts, model):
+    scores = score_file(accounts, model).scores.set_index("account_id")
+    assert list(scores.index) == ["A1", "A2", "A3"]
+    # 10 for the cloud, 5 for the size, 0 for retail: 1 / (1 + exp(2 − 1.5))
+    assert scores.loc["A1", "win_probability"] == pytest.approx(0.3775, abs=5e-4)
+    # 0 for no cloud, 0 for unknown size, 1 for an industry never seen: 1 / (1 + exp(2 − 0.1))
+    assert scores.loc["A2", "win_probability"] == pytest.approx(0.1301, abs=5e-4)
+
+
+def test_type_says_who_is_a_customer_and_who_is_out_of_the_market(accounts, model):
+    scores = score_file(accounts, model).scores.set_index("account_id")
+    assert scores["motion"].to_dict() == {"A1": "new", "A2": "expansion", "A3": "new"}
+    assert scores.loc["A3", "tier"] == "not_icp"
+
+
+def test_what_the_model_did_not_know_is_counted(accounts, model, tmp_path):
+    scored = score_file(accounts, model)
+    assert scored.unknown == {"employees": 1}
+    assert scored.unseen == {"industry": 1}
+    assert scored.missing == []
+    accounts.write_text("account_id,cloud_first\nA1,yes\n")
+    assert score_file(accounts, model).missing == ["employees", "industry"]
+    assert "read as unknown: employees, industry" in describe_scores(score_file(accounts, model), model)
+
+
+def test_row_order_and_file_format_change_nothing(accounts, model, tmp_path):
+    first = score_file(accounts, model).scores
+    head, *rows = ACCOUNTS.splitlines()
+    accounts.write_text("\n".join([head, *reversed(rows)]) + "\n")
+    pd.testing.assert_frame_equal(score_file(accounts, model).scores, first)
+    pd.read_csv(accounts, dtype="str").to_parquet(tmp_path / "accounts.parquet")
+    pd.testing.assert_frame_equal(score_file(tmp_path / "accounts.parquet", model).scores, first)
+
+
+def test_every_input_is_read_in_the_kind_it_was_fitted_in(model):
+    assert input_kinds(model) == {"cloud_first": "flag", "employees": "number", "industry": "category"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("accountid,industry\nA1,x\n", 'did you mean "accountid"'),
+        ("account_id\nA1\nA1\n", '"A1" is there twice'),
+        ("account_id,industry\nA1,x\n,y\n", "record 2.*is blank"),
+        ("account_id,industry\nA1,x,y\n", "record 1 has not as many fields"),
+        ("account_id,account_id\nA1,x\n", "a column name is there twice"),
+        ('account_id,industry\nA1,"x\n', "line"),
+        ("", "account_id is missing"),
+    ],
+)
+def test_a_file_that_can_be_read_in_two_ways_is_refused(accounts, model, text, message):
+    accounts.write_text(text)
+    with pytest.raises(BadInput, match=message):
+        score_file(accounts, model)
+
+
+def test_an_id_that_a_spreadsheet_would_execute_is_never_written_as_csv(accounts, model, tmp_path):
+    accounts.write_text("account_id,industry\n=1+1,Retail\n")
+    scored = score_file(accounts, model)
+    with pytest.raises(BadInput, match="would take account ids for formulas"):
+        write_scores(scored, tmp_path / "out.csv", "csv")
+    assert read_parquet(write_scores(scored, tmp_path / "out.parquet", "parquet"))["account_id"].tolist() == ["=1+1"]
+
+
+def test_the_command_writes_beside_the_accounts_and_never_over_a_file(accounts, model, tmp_path, capsys):
+    (tmp_path / "model.json").write_text(json.dumps(to_document(model)))
+    arguments = ["score", str(accounts), "--model", str(tmp_path / "model.json")]
+    assert cli.main(arguments) == 0
+    assert len(pd.read_csv(tmp_path / "accounts_scored.csv")) == 3
+    assert cli.main(arguments) == 2
+    assert "is there already" in capsys.readouterr().err
