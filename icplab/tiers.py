@@ -16,6 +16,7 @@ from icplab.core.model import (
     apply_model,
     expected_value_draws,
     probability_draws,
+    value_of,
     with_cuts,
 )
 from icplab.core.schema import TIERS, UNASSIGNED
@@ -27,7 +28,7 @@ BAND = 1.6448536  # standard normal quantile of a 90 % band
 PERIOD_SD = 0.10  # log odds by which a whole period may be better or worse for everybody
 ALARM = 0.002  # p-value over all tiers together below which the promise counts as broken; three tiers a quarter
 QUARTER_DAYS = 91
-INTENT_HIGH = 50.0  # intent score from which an account counts as in the market now
+INTENT_HIGH = 50.0  # intent score from which an account counts as in the market now: as busy as the busiest tenth
 
 
 def set_tiers(
@@ -121,52 +122,47 @@ def measure_tiers(
     return _table(rows)
 
 
-def check_tiers(predictions: pd.DataFrame, model: Model, scored: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """What tiers of the past promised and delivered: the artefact `tiers`, one row per tier and tested period.
+def check_tiers(predictions: pd.DataFrame, model: Model, market: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """What tiers of the past promised and delivered: the artefact `tiers`, one row per tier over the tested period.
 
     Parameters
     ----------
-    predictions : of the forward check: account_id, family_id, fold, period, account_probability, outcome, weight
-    model : its frozen tiers say which are in use
-    scored : today's value per account; probabilities are those of the past
+    predictions : of the forward check: account_id, family_id, motion, fold, period, account_probability, outcome, weight
+    model : its frozen tiers say which are in use; its value model says what a win was worth
+    market : account table with segments
     settings : reads [capacity]
 
     Returns
     -------
     DataFrame. `predicted` and `observed` are rates of the tested opportunities (outcomes not known yet by weight), `low` and
     `high` the 90 % band of the observed rate given the prediction, `accounts` the accounts tested. Empty without a check.
+
+    Notes
+    -----
+    Probabilities are those of the past. A win is valued as an opportunity of its own kind: an account that won in the tested
+    period is a customer today, and today's value would tell the outcome.
     """
     if predictions.empty or not model.usable:
         return _table([])
-    value = (scored["expected_value"] / scored["win_probability"]).fillna(1.0)
-    worth = pd.Series(value.to_numpy(), index=scored["account_id"])
-    known = predictions.assign(
-        expected=predictions["account_probability"] * predictions["account_id"].map(worth).fillna(0.0)
-    )
-    shares = _shares(scored, settings)
-    place = known.groupby("fold")["expected"].rank(ascending=False, pct=True, method="first")
-    edges = np.cumsum([shares[t] for t in RANKED[:2]])
-    known = known.assign(
-        tier=np.array(RANKED, dtype=object)[np.searchsorted(edges, place.to_numpy() - 1e-9, side="right")]
-    )
-    known = known.replace({"tier": _renamed(model)})
-    known = known[known["weight"] > 0]
-    won = (known["weight"] * known["outcome"] * known["account_id"].map(worth).fillna(0.0)).sum()
-    span = "/".join((known["period"].min().split("/")[0], known["period"].max().split("/")[-1]))
-    period = span if span.count("-") == 4 else "cross-validation"
-    rows = []
-    for tier, part in known.groupby("tier"):
-        earned = (part["weight"] * part["outcome"] * part["account_id"].map(worth).fillna(0.0)).sum()
-        rows.append(
-            {
-                "tier": str(tier),
-                "period": period,
-                "accounts": float(part["account_id"].nunique()),
-                **_delivered(part),
-                "capacity": _capacity(str(tier), settings),
-                "captured_value_share": float(earned / won) if won else np.nan,
-            }
-        )
+    tested = predictions.assign(worth=_worth_then(predictions, model, market))
+    tested["tier"] = _tiers_then(tested, market, settings)
+    tested = tested.replace({"tier": _renamed(model)})
+    tested = tested[tested["weight"] > 0].assign(earned=lambda t: t["weight"] * t["outcome"] * t["worth"])
+    won = float(tested["earned"].sum())
+    first, last = (tested["period"].str.split("/").str[k] for k in (0, -1))
+    period = f"{first.min()}/{last.max()}" if (first != last).all() else first.min()
+    rows = [
+        {
+            "tier": tier,
+            "period": period,
+            "accounts": float(part["account_id"].nunique()),
+            **_delivered(part),
+            "capacity": _capacity(tier, settings),
+            "captured_value_share": float(part["earned"].sum()) / won if won else np.nan,
+        }
+        for tier, part in ((t, tested[tested["tier"] == t]) for t in RANKED)
+        if len(part)
+    ]
     return _table(rows)
 
 
@@ -291,10 +287,22 @@ def _capacity(tier: str, settings: Settings) -> float | None:
     return getattr(settings.capacity, tier, None)
 
 
-def _shares(scored: pd.DataFrame, settings: Settings) -> dict[str, float]:
-    """Share of the ranked accounts that each tier takes."""
-    count = max(int(scored["tier"].isin([*RANKED, "not_icp"]).sum()), 1)
-    return {t: n / count for t, n in _sizes(-np.arange(count, dtype="float64"), settings).items()}
+def _worth_then(predictions: pd.DataFrame, model: Model, market: pd.DataFrame) -> np.ndarray:
+    """Value of a win per tested opportunity, 1 where nothing is measured."""
+    accounts = market.set_index("account_id").loc[predictions["account_id"]].reset_index()
+    worth = value_of(model.value, accounts.assign(motion=predictions["motion"].to_numpy()))
+    return np.nan_to_num(worth, nan=1.0)
+
+
+def _tiers_then(tested: pd.DataFrame, market: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Tier of each tested opportunity: its place by expected value within the fold, cut at the shares the tiers take now."""
+    ranked = ~market["account_type"].isin(OUT_OF_MARKET) & (market["segment_id"] != UNASSIGNED)
+    count = max(int(ranked.sum()), 1)
+    sizes = _sizes(-np.arange(count, dtype="float64"), settings)
+    edges = np.cumsum([sizes[t] / count for t in RANKED[:2]])
+    expected = (tested["account_probability"] * tested["worth"]).groupby(tested["fold"])
+    place = expected.rank(ascending=False, pct=True, method="first").to_numpy()
+    return np.array(RANKED, dtype=object)[np.searchsorted(edges, place - 1e-9, side="right")]
 
 
 def _renamed(model: Model) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from icplab.core.config import Capacity, Economics, Settings
-from icplab.core.model import with_cuts
+from icplab.core.model import Value, with_cuts
 from icplab.core.schema import check_artefact
 from icplab.tiers import (
     check_tiers,
@@ -40,7 +40,7 @@ def fitted(made):
 def table(made, fitted):
     model, market, scored, check = fitted
     promise = measure_tiers(model, market, scored, made.opportunities, SETTINGS)
-    return join_tiers(promise, check_tiers(check.predictions, model, scored, SETTINGS))
+    return join_tiers(promise, check_tiers(check.predictions, model, market, SETTINGS))
 
 
 def again(fitted, settings: Settings = SETTINGS, market: pd.DataFrame | None = None, model=None):
@@ -100,7 +100,7 @@ def test_confidence_is_lowest_at_the_cut_points(fitted):
     model, _, scored, _ = fitted
     assert scored["tier_confidence"].between(0, 1).all()
     near = (np.log(scored["expected_value"] / model.cuts["tier_1"])).abs() < 0.03
-    far = scored["expected_value"] > 2 * model.cuts["tier_1"]
+    far = scored["expected_value"] > scored["expected_value"].quantile(0.98)
     assert scored.loc[far, "tier_confidence"].mean() > 0.95
     assert scored.loc[near, "tier_confidence"].mean() < scored.loc[far, "tier_confidence"].mean() - 0.05
     assert scored.loc[near, "tier_confidence"].min() < 0.75
@@ -145,11 +145,12 @@ def test_expected_opportunities_are_a_quarter_of_last_year_s(made, fitted, table
 
 
 def test_delivered_rates_are_those_counted_by_hand(fitted):
-    model, _, scored, _ = fitted
+    model, market, scored, _ = fitted
     tested = pd.DataFrame(
         {
             "account_id": scored["account_id"][:10],
             "family_id": scored["account_id"][:10],
+            "motion": "new",
             "fold": 0,
             "period": "cross-validation",
             "account_probability": [0.9, 0.8, 0.5, 0.5, 0.5, 0.1, 0.1, 0.1, 0.1, 0.1],
@@ -157,14 +158,21 @@ def test_delivered_rates_are_those_counted_by_hand(fitted):
             "weight": [1, 1, 1, 2, 1, 1, 1, 1, 0, 1],
         }
     )
-    same = scored.assign(expected_value=scored["win_probability"])  # every win worth the same
-    row = check_tiers(tested, model, same, SETTINGS).set_index("tier")
+    same = replace(model, value=Value())  # nothing measured: every win is worth the same
+    row = check_tiers(tested, same, market, SETTINGS).set_index("tier")
     assert row["n"].to_dict() == {"tier_1": 2, "tier_2": 3, "tier_3": 4}
     assert row.loc["tier_1", "predicted"] == pytest.approx(0.85)
     assert row.loc["tier_1", "observed"] == pytest.approx(0.5)
     assert row.loc["tier_2", "observed"] == pytest.approx(3 / 4)
     assert row.loc["tier_3", "observed"] == pytest.approx(1 / 4)
     assert row["captured_value_share"].sum() == pytest.approx(1.0)
+
+
+def test_what_an_account_became_by_winning_does_not_set_its_tier_of_the_past(fitted):
+    model, market, _, check = fitted
+    customers = market.assign(is_customer=True, motion="expansion")
+    one = check_tiers(check.predictions, model, market, SETTINGS)
+    pd.testing.assert_frame_equal(one, check_tiers(check.predictions, model, customers, SETTINGS))
 
 
 def test_a_kept_promise_is_information_and_a_broken_one_a_warning(fitted, table):

@@ -77,6 +77,7 @@ class Model:
     calibration: tuple[float, float] = (0.0, 0.0)  # of accounts: probability = logistic(a + b × points)
     opportunity_calibration: tuple[float, float] = (0.0, 0.0)
     value: Value = Value()
+    intent_half: float = 4.0  # decayed activity that gives an intent score of 50
     cuts: dict[str, float] = field(default_factory=dict)  # tier -> lowest expected value
     support: tuple[Input, ...] = ()  # what worked accounts look like; outside it fit is unknown
     draws: dict[str, list] = field(default_factory=dict)  # uncertainty of points, value and cut points

@@ -14,7 +14,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
-from icplab.core.model import Model, add_segments, apply_model, effect_of, value_of, win_probability
+from icplab.core.model import Model, add_segments, apply_model, points_of, value_of, win_probability
 from icplab.scores.forward import ForwardCheck, check_forward, fit_scorecard
 from icplab.scores.scorecard import (
     account_draws,
@@ -41,7 +41,10 @@ __all__ = [
 
 STEP = "50_tiers"
 INTENT_HALF_LIFE_DAYS = 30  # method.md §5 offers 7, 14, 30, 60
-INTENT_FULL = 4.0  # weight of decayed activity that counts as half of the scale; a busy month of a worked account
+INTENT_BUSY = 0.90  # an account as busy as this quantile of the active ones scores 50
+INTENT_DEFAULT = 4.0  # decayed activity worth 50 where fewer than MIN_ACTIVE accounts are active
+MIN_ACTIVE = 20
+PERIOD_SD = 0.10  # log odds by which a whole period may be better or worse for everybody, without anything being wrong
 CALIBRATION_ALARM = 0.002  # p-value below which the promise of the forward folds counts as broken
 
 
@@ -51,6 +54,7 @@ def fit_model(
     settings: Settings,
     subscriptions: pd.DataFrame,
     *,
+    activities: pd.DataFrame | None = None,
     segments: dict | None = None,
 ) -> Model:
     """The frozen scorecard, without tier cut points (the tiers stage adds them).
@@ -61,6 +65,7 @@ def fit_model(
     check : its verdict decides whether there is a ranking at all, its slope calibrates
     settings : reads [economics], [plan], [workspace] currency
     subscriptions : canonical table; how long customers stay, per segment. May be empty
+    activities : canonical table; sets the scale of the intent score, so that later runs can be compared
     segments : assigner of the segments stage, stored for scoring new accounts
 
     Returns
@@ -80,6 +85,7 @@ def fit_model(
         verdict=check.verdict,
         base_rate=base_rate,
         value=value,
+        intent_half=_intent_half(activities, training.as_of),
         segments=segments or {},
         checks=_checks(check),
     )
@@ -115,19 +121,37 @@ def score_accounts(
     null where the workspace has no activities.
     """
     scored = apply_model(model, add_segments(accounts, account_segments))
-    return scored.assign(intent_score=intent_scores(scored["account_id"], activities, as_of))
+    return scored.assign(intent_score=intent_scores(scored["account_id"], activities, as_of, model.intent_half))
 
 
-def intent_scores(account_id: pd.Series, activities: pd.DataFrame, as_of: pd.Timestamp) -> pd.Series:
-    """Recent activity per account on 0-100: 100 × s / (s + INTENT_FULL), s = sum of weight × 2^(−age / half-life)."""
+def intent_scores(
+    account_id: pd.Series, activities: pd.DataFrame, as_of: pd.Timestamp, half: float = INTENT_DEFAULT
+) -> pd.Series:
+    """Recent activity per account on 0-100: 100 × s / (s + half), s = sum of weight × 2^(−age / half-life).
+
+    Null for everybody without activities; 0 for an account that has none.
+    """
     if len(activities) == 0:
         return pd.Series(np.nan, index=account_id.index)
+    strength = account_id.map(_decayed(activities, as_of)).astype("float64").fillna(0.0)
+    return (100 * strength / (strength + half)).round(1)
+
+
+def _decayed(activities: pd.DataFrame, as_of: pd.Timestamp) -> pd.Series:
+    """Sum of decayed weights per account, of what happened by `as_of`."""
     known = activities[activities["occurred_at"] <= as_of]
     age = (as_of - known["occurred_at"]).dt.days.astype("float64")
     signal = known["weight"].astype("float64").fillna(1.0).clip(lower=0) * np.exp2(-age / INTENT_HALF_LIFE_DAYS)
-    total = signal.round(9).groupby(known["account_id"]).sum()
-    strength = account_id.map(total).astype("float64").fillna(0.0)
-    return (100 * strength / (strength + INTENT_FULL)).round(1)
+    return signal.round(9).groupby(known["account_id"]).sum()
+
+
+def _intent_half(activities: pd.DataFrame | None, as_of: pd.Timestamp) -> float:
+    """Decayed activity of a busy account, among those active within three half-lives."""
+    if activities is None or len(activities) == 0:
+        return INTENT_DEFAULT
+    strength = _decayed(activities, as_of)
+    active = strength[strength >= 2.0**-3]
+    return round(float(active.quantile(INTENT_BUSY)), 4) if len(active) >= MIN_ACTIVE else INTENT_DEFAULT
 
 
 def score_opportunities(
@@ -141,14 +165,16 @@ def score_opportunities(
     rows = rows.sort_values("opportunity_id", ignore_index=True)
     by_account = scored.set_index("account_id").loc[rows["account_id"]]
     market = training.accounts.set_index("account_id").loc[rows["account_id"]].reset_index()
+    # As at its creation: the motion of this opportunity, not of the account's next one.
+    own = market.assign(motion=rows["motion"])
     points = by_account["points"].to_numpy("float64")
     for item in model.inputs:
         if item.table == "opportunities":
-            points = points + np.rint(effect_of(item, rows))
-        elif item.trait == "motion":  # of this opportunity, not of the account's next one
-            points = points + np.rint(effect_of(item, rows)) - np.rint(effect_of(item, market))
+            points = points + points_of(item, rows)
+        elif item.trait == "motion":
+            points = points + points_of(item, own) - points_of(item, market)
     probability = win_probability(model, points, opportunity=True)
-    value = value_of(model.value, market)
+    value = value_of(model.value, own)
     return pd.DataFrame(
         {
             "opportunity_id": rows["opportunity_id"],
@@ -215,7 +241,8 @@ def _calibration(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
     from scipy.special import ndtr
 
     gap, slope = _figures(measure, "in_the_large"), _figures(measure, "slope")
-    error = max((gap["high"] - gap["low"]) / (2 * 1.96), 1e-9)
+    rate = float(check.predictions["win_probability"].mean())
+    error = float(np.hypot((gap["high"] - gap["low"]) / (2 * 1.96), PERIOD_SD * rate * (1 - rate))) or 1e-9
     p_value = float(2 * ndtr(-abs(gap["value"]) / error))
     numbers = {
         "gap_points": round(100 * gap["value"], 2),

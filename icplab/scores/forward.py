@@ -33,7 +33,7 @@ class ForwardCheck:
 
     Attributes
     ----------
-    predictions : one row per tested opportunity: opportunity_id, account_id, family_id, fold, period, win_probability,
+    predictions : one row per tested opportunity: opportunity_id, account_id, family_id, motion, fold, period, win_probability,
         outcome, weight, linear (log odds before rounding), points (whole)
     measures : estimate table: measure (auc, auc_unrounded, slope, in_the_large, brier, brier_base), value, low, high, n, unit, basis
     bins : calibration by fifth of the prediction: bin, n, predicted, observed, low, high
@@ -142,7 +142,7 @@ def _test_fold(
         return pd.DataFrame()
     fitted = fit_scorecard(training, y, w)
     base, inputs = build_card(fitted)
-    rows = training.opportunities.loc[test, ["opportunity_id", "account_id", "family_id"]]
+    rows = training.opportunities.loc[test, ["opportunity_id", "account_id", "family_id", "motion"]]
     table = ("accounts", "opportunities")
     return rows.assign(
         fold=fold,
