@@ -1,5 +1,15 @@
 """Reads account table, opportunities and segments, makes `traits` and `icps`: what the best accounts have in common."""
 
+from icplab.traits.audit import audit_leaks
 from icplab.traits.effects import measure_traits
+from icplab.traits.profiles import draft_icps, measure_leading_indicators, measure_roles
+from icplab.traits.rules import match_icp
 
-__all__ = ["measure_traits"]
+__all__ = [
+    "audit_leaks",
+    "draft_icps",
+    "match_icp",
+    "measure_leading_indicators",
+    "measure_roles",
+    "measure_traits",
+]

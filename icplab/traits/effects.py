@@ -30,6 +30,7 @@ MIN_SUPPORT = 20  # observations that have the level, and that have it not
 MIN_EXPECTED = 5.0  # expected wins and expected losses in either arm (the usual bound of two-by-two tables)
 PROMISING = 0.10  # p-value above which the sign in a later period changes no verdict, and is not computed
 SINGLE = ("flag", "multi")  # kinds whose levels stand alone; levels of the other kinds exclude each other
+CHANNEL = ("source", "region", "motion", "period", "owner")  # nuisance blocks about selling, not about the account
 ADJUSTED = ["estimate", "se", "p_value", "df", "separated"]
 
 
@@ -123,6 +124,7 @@ def _measure_scope(scope: Scope, barred: set[str]) -> pd.DataFrame:
     spread = np.full(len(table), np.nan)
     spread[: influence.shape[1]] = np.sqrt(((crude_influence[:, : influence.shape[1]] - influence) ** 2).sum(axis=0))
     table["shift_z"] = (table["crude"] - table["estimate"]) / np.where(spread > 0, spread, np.nan)
+    table["by_channel"] = _channel_effect(scope, ordered) if scope.scope == ALL else np.nan
     table["quarantined"] = table["trait"].isin(barred)
     return table.assign(scope=scope.scope, outcome=scope.outcome)
 
@@ -174,6 +176,14 @@ def _adjust(scope: Scope, group: list[Coded]) -> tuple[pd.DataFrame, Floats]:
         scope, x[:, promising], nuisance, missing[:, promising], fits["estimate"].to_numpy()[promising]
     )
     return fits.assign(replicates=replicates), influence
+
+
+def _channel_effect(scope: Scope, group: list[Coded]) -> Floats:
+    """Effects adjusted for how and by whom the account was sold to, and nothing else: whether a shift comes from there."""
+    kept = np.isin(scope.nuisance.block, ["intercept", *CHANNEL])
+    nuisance = scope.nuisance.without(*np.unique(scope.nuisance.block[~kept]))
+    x, missing = _matrix(group)
+    return _fit(scope, x, nuisance, missing, None)[0]["estimate"].to_numpy(dtype=float)
 
 
 def _matrix(group: list[Coded]) -> tuple[Floats, Floats]:

@@ -19,6 +19,12 @@ SPIKE, SLAB = 0.05, 0.70  # standard deviations of differences that are idle, an
 VISIBLE = (
     1.28  # standard errors (p = 0.2) that the crude effect must have, on either side, for an adjusted one to be claimed
 )
+Z95 = 1.96
+CLEAR_TURN = (
+    3.0  # standard errors from which an adjusted effect of the other sign is a reversal whatever caused the shift
+)
+TURNED_AT_LEAST = 0.1  # of the crude effect, on the other side, once channels are held equal
+FROM_CHANNEL = 0.5  # share of a crude effect that goes when channels are held equal, from which the channel explains it
 LARGEST = 20.0  # log ratios beyond this are printed as this
 EXTRA = ["shrunken", "p_value", "families", "rate", "rate_without", "n_needed"]
 
@@ -90,13 +96,18 @@ def _shrink(rows: pd.DataFrame) -> pd.Series:
 def _flags(rows: pd.DataFrame, masked: pd.Series, audit: pd.DataFrame | None) -> pd.Series:
     """Flags per row, joined by ";"."""
     enough = rows["enough"].astype(bool)
-    crude_clear = ((rows["low"] > 1) | (rows["high"] < 1)) & enough
+    crude, adjusted, channel = (rows[c].astype("float64") for c in ("crude", "estimate", "by_channel"))
+    crude_clear = ((rows["low"] > 1) | (rows["high"] < 1)) & enough & (rows["shift_z"].abs() > Z95)
     adjusted_clear = (rows["adjusted_low"] > 1) | (rows["adjusted_high"] < 1)
-    turned = np.sign(rows["crude"]) != np.sign(rows["estimate"])
-    shifted = rows["shift_z"].abs() > 1.96
+    # Of many effects that vanish when adjusted, half change their sign by chance. A reversal is clear by itself, or the
+    # channel alone (source, seller, region, quarter) already turns it.
+    turned = crude_clear & (np.sign(crude) != np.sign(adjusted))
+    clear_turn = adjusted.abs() > CLEAR_TURN * rows["se"].astype("float64")
+    channel_turn = (np.sign(channel) != np.sign(crude)) & (channel.abs() > TURNED_AT_LEAST * crude.abs())
     marks = {
-        "reversal": crude_clear & turned & shifted,
-        "confounded": crude_clear & ~adjusted_clear & shifted,
+        "reversal": turned & (clear_turn | channel_turn),
+        "confounded": crude_clear & ~adjusted_clear,
+        "by_channel": crude_clear & (channel.abs() < (1 - FROM_CHANNEL) * crude.abs()) | (turned & channel_turn),
         "segment_specific": _segment_specific(rows),
         "masked": masked,
         "separated": rows["separated"].eq(True),
