@@ -245,14 +245,15 @@ def _failure(cells: Any) -> dict[str, Any] | None:
     for cell in cells.cells:
         if cell.cell_type == "markdown":
             _, headings = number_headings(clean_markdown(cell.source), {})
-            section = headings[-1]["text"] if headings else section
+            below = [h["text"] for h in headings if h["level"] > 1]
+            section = below[-1] if below else section
         elif cell.cell_type == "code":
             number += 1
             for output in cell.outputs:
                 if output.output_type == "error":
                     return {
                         "kind": output.ename,
-                        "message": output.evalue,
+                        "message": output.evalue.replace(" Fix: ", "\nFix: "),
                         "section": section,
                         "cell": cell.get("execution_count") or number,
                         "yours": output.ename in ("BadInput", "Locked", "DoesNotVerify"),

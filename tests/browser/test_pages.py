@@ -124,6 +124,13 @@ def test_contents_and_steps_can_be_reached_with_the_keyboard(browser, folder):
         assert opened.page.url.endswith("#main")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_line_of_prose_has_room(browser, folder, kind):
+    with visit(browser, folder / kind) as opened:
+        width = opened.page.evaluate("() => document.querySelector('main').getBoundingClientRect().width")
+        assert width > 700
+
+
 def test_print_leaves_out_what_paper_cannot_do(browser, folder):
     with visit(browser, folder / "30_segments.html", media="print") as opened:
         assert not opened.page.locator(".toc").is_visible()
