@@ -30,7 +30,10 @@ def analyse(market, seed: int) -> tuple[Answer, dict[str, float]]:
     catalogue = features.build_catalogue(market.tables, settings)
     found = segments.fit_segments(accounts, catalogue, settings=settings, seed=seed)
     audit = traits.audit_leaks(
-        opportunities, accounts, catalogue, settings, as_of=as_of, field_history=market.tables["field_history"]
+        *(opportunities, accounts, catalogue, settings),
+        as_of=as_of,
+        field_history=market.tables["field_history"],
+        segments=found.assignments,
     )
     table = traits.measure_traits(
         *(opportunities, accounts, catalogue, found.assignments, settings),

@@ -42,11 +42,11 @@ def audit_leaks(
     opportunities: pd.DataFrame,
     accounts: pd.DataFrame,
     catalogue: pd.DataFrame,
-    segments: pd.DataFrame,
     settings: Settings,
     *,
     as_of: pd.Timestamp,
     field_history: pd.DataFrame | None = None,
+    segments: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """What is known about when each candidate column was written, and which are therefore quarantined.
 
@@ -55,8 +55,6 @@ def audit_leaks(
     opportunities, accounts, catalogue
         As `features` builds them. Account columns are judged on each account's first opportunity, because a later one may
         find what an earlier win had written.
-    segments
-        The artefact `account_segments`.
     settings
         `[traits.<column>] known_at = "created"` is a person's word that a column was known when the opportunity was opened:
         it lifts the quarantine, and the flag `signed` says so.
@@ -64,6 +62,8 @@ def audit_leaks(
         Date everything is known on.
     field_history
         Changes of single fields, where the CRM keeps them.
+    segments
+        The artefact `account_segments`, so that a slow segment, which fills the open pipeline, raises no suspicion.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def _audit_table(
     traits: list[Trait],
     rows: pd.DataFrame,
     accounts: pd.DataFrame,
-    segments: pd.DataFrame,
+    segments: pd.DataFrame | None,
     field_history: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """Evidence on columns of one table, measured on these opportunities."""
@@ -130,9 +130,11 @@ def _audit_table(
     return pd.DataFrame(records)
 
 
-def _design(rows: pd.DataFrame, accounts: pd.DataFrame, place: NDArray, segments: pd.DataFrame) -> Floats:
+def _design(rows: pd.DataFrame, accounts: pd.DataFrame, place: NDArray, segments: pd.DataFrame | None) -> Floats:
     """Cohort, segment, size, source and region of each opportunity, then won and open."""
-    memberships = build_memberships(accounts["account_id"], segments, None).drop(columns="hard").to_numpy()[place]
+    memberships = None
+    if segments is not None:
+        memberships = build_memberships(accounts["account_id"], segments, None).drop(columns="hard").to_numpy()[place]
     described = rows.assign(
         y=0.0,
         employees=accounts["employees"].to_numpy()[place] if "employees" in accounts else np.nan,
