@@ -106,9 +106,10 @@ def backtest_tiers(before: pd.DataFrame, opportunities: pd.DataFrame, since: pd.
     later = opportunities[(opportunities["created_at"] > since) & opportunities["account_id"].notna()]
     joined = later.merge(before[["account_id", "tier", "win_probability"]], on="account_id")
     closed = joined[joined["status"] != "open"]
+    closed = closed.assign(is_won=(closed["status"] == "won").astype("int64"))
     rows = closed.groupby("tier").agg(
         opportunities=("status", "size"),
-        won=("status", lambda s: (s == "won").sum()),
+        won=("is_won", "sum"),
         predicted=("win_probability", "mean"),
     )
     rows = rows.reindex([t for t in TIERS if t in rows.index])

@@ -59,6 +59,12 @@ def test_the_backtest_counts_only_what_was_opened_after_the_earlier_run():
     assert row.loc["tier_1", ["opportunities", "won", "observed", "predicted"]].tolist() == [2, 1, 0.5, 0.6]
 
 
+def test_without_an_earlier_run_the_backtest_is_empty():
+    scores = pd.DataFrame({"account_id": ["a"], "tier": ["tier_1"], "win_probability": [0.6]})
+    deals = pd.DataFrame({"account_id": ["a"], "created_at": [NOW], "status": ["won"]})
+    assert governance.backtest_tiers(scores.iloc[:0], deals, NOW).empty
+
+
 def test_attainment_is_actual_over_plan_and_short_only_when_the_interval_is():
     targets = typed(
         "targets",
