@@ -147,7 +147,8 @@ def hostile_notebook(path: Path, cells: list | None = None) -> Path:
     import nbformat  # slow to load, and the tests of charts do not need it
 
     from icplab.core.charts import interval_chart
-    from icplab.report.show import findings_html, table_html
+    from icplab.report.show import findings_html
+    from icplab.report.tables import table_html
 
     code, out = nbformat.v4.new_code_cell, nbformat.v4.new_output
     data, about = interval_chart(estimates(), title=HOSTILE[3], unit="fraction", note=HOSTILE[0])._repr_mimebundle_()

@@ -22,7 +22,8 @@ from icplab.core.errors import ContractBroken
 from icplab.core.findings import findings_table
 from icplab.report import render_failure, render_index, render_page, render_runs
 from icplab.report.clean import clean_html, clean_markdown, number_headings
-from icplab.report.show import FIRST_ROWS, LAST_ROW, findings_html, header_html, table_html
+from icplab.report.show import findings_html, header_html
+from icplab.report.tables import FIRST_ROWS, LAST_ROW, table_html
 from tests.made_run import CONTEXT, HOSTILE, PAGES, estimates, findings, hostile_notebook, write_artefacts
 
 DEAD = {

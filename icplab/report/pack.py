@@ -20,7 +20,8 @@ from icplab.core.store import Store
 from icplab.report.market import map_view, reader_views
 from icplab.report.page import environment
 from icplab.report.provenance import PAGES, navigation, provenance, read_json, read_settings
-from icplab.report.show import findings_html, table_html
+from icplab.report.show import findings_html
+from icplab.report.tables import table_html
 
 # Key figures on the first page, in this order: KPI, beginning of its basis, what it is called.
 HEADLINES = (

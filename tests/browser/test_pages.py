@@ -12,7 +12,7 @@ import pytest
 from icplab.report import render_index, render_page, render_runs
 from tests.made_run import CONTEXT, PAGES, hostile_notebook, write_artefacts
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 KINDS = ("index.html", "30_segments.html", "40_traits.html", "../index.html")
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from icplab.core import formats as fmt
 from icplab.core.charts import style
 from icplab.core.charts.chart import Chart, describe
-from icplab.core.charts.rows import MARKERS, draw_key, require, tick_label, ticks, words_of
+from icplab.core.charts.rows import KEY, MARKERS, draw_key, require, tick_label, ticks, words_of
 from icplab.core.errors import ContractBroken
 
 CELL_HEIGHT, CELL_HEIGHT_TWO_LINES = 34.0, 46.0
@@ -178,49 +178,55 @@ def shade(values: np.ndarray) -> np.ndarray:
 
 def _scatter(marks: pd.DataFrame, x_label: str, y_label: str, x_unit: str, y_unit: str, currency: str) -> Any:
     import seaborn as sns
+
+    groups = sorted(marks["group"].unique())
+    key = KEY if groups not in ([], [""]) else 0
+    dense = len(marks) > style.DENSE
+    figure, axes = style.canvas(SCATTER_HEIGHT + key, 62, 20, 26 + key, 48)
+    colours = style.PIXEL_COLOURS if dense else tuple(style.colour(t) for t in style.SERIES)
+    look = {"s": 14, "alpha": 0.35} if dense else {"s": 34, "alpha": 0.75}
+    for index, name in enumerate(groups):
+        part, ink, shape = marks[marks["group"] == name], colours[index % len(colours)], MARKERS[index % len(MARKERS)]
+        sns.scatterplot(
+            data=part,
+            x="x",
+            y="y",
+            ax=axes,
+            color=ink,
+            marker=shape,
+            linewidth=0,
+            legend=False,
+            rasterized=dense,
+            **look,
+        )
+    _scatter_scales(axes, x_unit, y_unit, currency)
+    small = {"size": style.SMALL, "color": style.colour("muted")}
+    points = {"textcoords": "offset points", "annotation_clip": False}
+    axes.set_ylabel("")
+    axes.set_xlabel(_axis_name(x_label), **small)
+    axes.annotate(_axis_name(y_label), (0, 1), xycoords="axes fraction", xytext=(-56, 12 + key), **points, **small)
+    if key:
+        tokens = [style.SERIES[i % len(style.SERIES)] for i in range(len(groups))]
+        draw_key(axes, groups, tokens, [MARKERS[i % len(MARKERS)] for i in range(len(groups))], 8)
+    for row in marks[marks["label"] != ""].head(MOST_LABELS).to_dict("records"):
+        name = style.fit(row["label"], 150, style.SMALL)
+        axes.annotate(name, (row["x"], row["y"]), xytext=(6, 4), size=style.SMALL, **points)
+    return figure
+
+
+def _scatter_scales(axes: Any, x_unit: str, y_unit: str, currency: str) -> None:
     from matplotlib.ticker import FuncFormatter
 
-    groups = list(dict.fromkeys(sorted(marks["group"])))
-    several = groups not in ([], [""])
-    dense = len(marks) > style.DENSE
-    figure, axes = style.canvas(SCATTER_HEIGHT + (24 if several else 0), 62, 20, 26 + (24 if several else 0), 48)
-    colours = style.PIXEL_COLOURS if dense else tuple(style.colour(t) for t in style.SERIES)
-    for index, name in enumerate(groups):
-        part = marks[marks["group"] == name]
-        sns.scatterplot(
-            data=part, x="x", y="y", ax=axes, color=colours[index % len(colours)], marker=MARKERS[index % len(MARKERS)],
-            s=14 if dense else 34, alpha=0.35 if dense else 0.75, linewidth=0, legend=False, rasterized=dense,
-        )  # fmt: skip
     axes.xaxis.set_major_locator(ticks(x_unit))
     axes.yaxis.set_major_locator(ticks(y_unit))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: tick_label(v, x_unit, currency)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: tick_label(v, y_unit, currency)))
     axes.grid(color=style.colour("grid"), lw=1)
     axes.set_axisbelow(True)
-    axes.set_ylabel("")
-    axes.set_xlabel(fmt.plain(x_label.replace("_", " "), 80), size=style.SMALL, color=style.colour("muted"))
-    axes.annotate(
-        fmt.plain(y_label.replace("_", " "), 80), (0, 1), xycoords="axes fraction", xytext=(-56, 12 + (24 if several else 0)),
-        textcoords="offset points", size=style.SMALL, color=style.colour("muted"),
-    )  # fmt: skip
-    if several:
-        draw_key(
-            axes,
-            groups,
-            [style.SERIES[i % len(style.SERIES)] for i in range(len(groups))],
-            [MARKERS[i % len(MARKERS)] for i in range(len(groups))],
-            8,
-        )
-    named = marks[marks["label"] != ""].head(MOST_LABELS)
-    for row in named.to_dict("records"):
-        axes.annotate(
-            style.fit(row["label"], 150, style.SMALL),
-            (row["x"], row["y"]),
-            xytext=(6, 4),
-            textcoords="offset points",
-            size=style.SMALL,
-        )
-    return figure
+
+
+def _axis_name(column: str) -> str:
+    return fmt.plain(column.replace("_", " "), 80)
 
 
 def _scatter_words(
