@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from icplab.segments.blocks import Blocks
 from icplab.segments.mixture import Market, fit_mixture
@@ -185,11 +186,10 @@ class _Variables:
 
 def _normal_scores(x: np.ndarray) -> np.ndarray:
     from scipy.special import ndtri
-    from scipy.stats import rankdata
 
     known = ~np.isnan(x)
     out = np.full(len(x), np.nan)
-    out[known] = ndtri(rankdata(x[known]) / (known.sum() + 1))
+    out[known] = ndtri(pd.Series(x[known]).rank().to_numpy() / (known.sum() + 1))
     spread = out[known].std()
     return out / (spread if spread > 0 else 1.0)
 

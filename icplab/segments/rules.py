@@ -49,6 +49,8 @@ def describe_segments(accounts: pd.DataFrame, assignments: pd.DataFrame, assigne
     of accounts; unknown values fail a condition), matched (accounts), describable (f1 ≥ DESCRIBABLE), needed (how many of the
     conditions must hold), conditions (JSON list of trait, operator, values).
     """
+    from threadpoolctl import threadpool_limits
+
     frame = accounts.sort_values("account_id", ignore_index=True)
     segment = assignments.sort_values("account_id")["segment_id"].to_numpy(dtype=object)
     names = dict(zip(assigner["ids"], assigner["names"], strict=True))
@@ -56,7 +58,8 @@ def describe_segments(accounts: pd.DataFrame, assignments: pd.DataFrame, assigne
         rows = [{"segment_id": i, **_band(assigner, p, frame, segment == i)} for p, i in enumerate(names)]
     else:
         atoms = _atoms(frame, assigner["recipe"])
-        rows = [{"segment_id": i, **_describe(atoms, segment == i, segment != UNASSIGNED)} for i in names]
+        with threadpool_limits(1):  # counts are exact in any order; waiting for a second thread is what takes time
+            rows = [{"segment_id": i, **_describe(atoms, segment == i, segment != UNASSIGNED)} for i in names]
     table = pd.DataFrame(rows)
     table.insert(1, "segment", table["segment_id"].map(names))
     table["describable"] = table["f1"] >= DESCRIBABLE
@@ -225,10 +228,12 @@ def _worth(
     """
     count = np.stack([holds[:, list(chosen)].sum(axis=1) for chosen in beam])  # (beam, n)
     needed = np.arange(1, length + 1)[None, :, None]
-    passes, lacks = count[:, None] >= needed, (count[:, None] == needed - 1).astype(np.float32)
-    hit = (passes @ inside)[:, :, None] + (lacks * inside) @ holds
-    matched = passes.sum(axis=2)[:, :, None] + lacks @ holds
-    f1 = 2 * hit / np.maximum(matched + inside.sum(), 1)
+    # Flat in front, so that each product is one matrix product: (beam × needed, n) with (n, conditions).
+    passes = (count[:, None] >= needed).astype(np.float32).reshape(-1, len(inside))
+    lacks = (count[:, None] == needed - 1).astype(np.float32).reshape(-1, len(inside))
+    hit = (passes @ inside)[:, None] + (lacks * inside) @ holds
+    matched = passes.sum(axis=1)[:, None] + lacks @ holds
+    f1 = (2 * hit / np.maximum(matched + inside.sum(), 1)).reshape(len(beam), length, -1)
     plain = np.where(np.arange(1, length + 1) < length, PLAIN_BONUS, 0.0)[None, :, None]
     taken = np.stack([np.isin(trait, trait[list(chosen)]) for chosen in beam])[:, None, :]
     return np.where(taken, -1.0, f1 - plain - SHORT_BONUS * (length - 1))
