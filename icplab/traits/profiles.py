@@ -193,15 +193,16 @@ def _draft(
 
 
 def _traits_of(traits: pd.DataFrame, segment_id: str, outcome: str, direction: str = "") -> list[dict]:
-    """Supported traits of a segment: its own rows, and those of the whole market that its own do not contradict."""
-    found = traits[(traits["outcome"] == outcome) & (traits["verdict"] == "supported")]
-    own = found[found["scope"] == segment_id]
-    whole = found[found["scope"] == ALL]
-    here = traits[(traits["outcome"] == outcome) & (traits["scope"] == segment_id)].set_index(["trait", "level"])
-    other = here["direction"].reindex(pd.MultiIndex.from_frame(whole[["trait", "level"]])).to_numpy(dtype=object)
-    clear = here["flags"].str.contains("segment_specific").reindex(pd.MultiIndex.from_frame(whole[["trait", "level"]]))
-    turned = (other != whole["direction"].to_numpy(dtype=object)) & clear.fillna(False).to_numpy(dtype=bool)
-    rows = pd.concat([own, whole[~turned]]).drop_duplicates(["trait", "level"])
+    """Supported traits of a segment: those of the whole market, except where its own effect is known to differ.
+
+    A segment's own estimate rests on fewer observations, so that it counts only where it is specific or stands alone.
+    """
+    found = traits[(traits["outcome"] == outcome) & traits["scope"].isin([ALL, segment_id])]
+    specific = found["flags"].str.contains("segment_specific") & (found["scope"] == segment_id)
+    differs = pd.MultiIndex.from_frame(found.loc[specific, ["trait", "level"]])
+    here = pd.MultiIndex.from_frame(found[["trait", "level"]]).isin(differs)
+    supported = found[(found["verdict"] == "supported") & ~((found["scope"] == ALL) & here)]
+    rows = supported.sort_values("scope", key=lambda s: s != ALL, kind="stable").drop_duplicates(["trait", "level"])
     rows = rows[(rows["direction"] == direction) | (direction == "")]
     rows = rows.assign(size=np.abs(np.log(rows["shrunken"].astype("float64"))))
     rows = rows.sort_values(["size", "trait", "level"], ascending=[False, True, True])

@@ -15,7 +15,7 @@ RELEVANT_ODDS, RELEVANT_RATIO = np.log(1.6), np.log(1.25)  # effects a team woul
 POWER = 2.8  # standard errors that an effect must have to be found with 80 % power at 5 %: 1.96 + 0.84
 # Segment-specific: probability that the log odds ratio in a segment differs from that elsewhere by more than this.
 DIFFERENT, SURE = np.log(1.25), 0.90
-SPIKE, SLAB = 0.05, 0.70  # standard deviations of differences that are idle, and of those that are real
+SPIKE, SLAB = 0.05, 0.70  # standard deviations of effects (and differences) that are idle, and of those that are real
 VISIBLE = (
     1.28  # standard errors (p = 0.2) that the crude effect must have, on either side, for an adjusted one to be claimed
 )
@@ -23,7 +23,6 @@ Z95 = 1.96
 CLEAR_TURN = (
     3.0  # standard errors from which an adjusted effect of the other sign is a reversal whatever caused the shift
 )
-TURNED_AT_LEAST = 0.1  # of the crude effect, on the other side, once channels are held equal
 FROM_CHANNEL = 0.5  # share of a crude effect that goes when channels are held equal, from which the channel explains it
 LARGEST = 20.0  # log ratios beyond this are printed as this
 EXTRA = ["shrunken", "p_value", "families", "rate", "rate_without", "n_needed"]
@@ -83,14 +82,43 @@ def _with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shrink(rows: pd.DataFrame) -> pd.Series:
-    """Adjusted ratios pulled towards 1: posterior mean under a normal prior, its variance by moments per outcome and scope."""
-    by = [rows["outcome"], rows["scope"]]
-    estimate = rows["estimate"].astype("float64").where(rows["enough"].astype(bool))
-    square, noise = estimate**2, rows["se"].astype("float64") ** 2
-    weight = (1 / noise**2).where(estimate.notna())
-    excess = ((square - noise) * weight).groupby(by).transform("sum") / weight.groupby(by).transform("sum")
-    spread = excess.clip(lower=0)
-    return pd.Series(np.exp(rows["estimate"].astype("float64") * spread / (spread + noise)), index=rows.index)
+    """Adjusted ratios pulled towards 1: posterior mean when effects are idle or real, the shares as the data have them.
+
+    One normal prior for all would pull the few real effects as hard as the many idle ones.
+    """
+    shrunken = pd.Series(np.nan, index=rows.index)
+    estimate, noise = rows["estimate"].astype("float64"), rows["se"].astype("float64") ** 2
+    judged = rows["enough"].astype(bool) & estimate.notna() & (noise > 0)
+    for _, place in rows.groupby(["outcome", "scope"], sort=True).groups.items():
+        part = judged.loc[place]
+        slab, share = _mixture(estimate[place][part], noise[place][part])
+        real = _chance(estimate[place], noise[place], slab, share)
+        means = [estimate[place] * v**2 / (v**2 + noise[place]) for v in (slab, SPIKE)]
+        shrunken.loc[place] = real * means[0] + (1 - real) * means[1]
+    return pd.Series(np.exp(shrunken), index=rows.index)
+
+
+def _mixture(estimate: pd.Series, noise: pd.Series, slab: float | None = None) -> tuple[float, float]:
+    """Width of real effects and their share, by expectation-maximisation; a `slab` given is kept."""
+    width, share = slab or SLAB, 0.05
+    if estimate.empty:
+        return width, share
+    for _ in range(50):
+        real = _chance(estimate, noise, width, share)
+        share = max(float(real.mean()), 1 / max(len(estimate), 20))
+        if slab is None:
+            width = float(np.clip(np.sqrt(max((real * (estimate**2 - noise)).sum() / real.sum(), 0.0)), 0.2, 1.5))
+    return width, share
+
+
+def _chance(estimate: pd.Series, noise: pd.Series, slab: float, share: float) -> pd.Series:
+    """Probability that an effect is real rather than idle."""
+    from scipy import stats
+
+    log_odds = stats.norm.logpdf(estimate, scale=np.sqrt(noise + slab**2))
+    log_odds = log_odds - stats.norm.logpdf(estimate, scale=np.sqrt(noise + SPIKE**2))
+    chance = 1 / (1 + np.exp(-np.clip(log_odds + np.log(share / (1 - share)), -500, 500)))
+    return pd.Series(chance, index=estimate.index)
 
 
 def _flags(rows: pd.DataFrame, masked: pd.Series, audit: pd.DataFrame | None) -> pd.Series:
@@ -103,7 +131,7 @@ def _flags(rows: pd.DataFrame, masked: pd.Series, audit: pd.DataFrame | None) ->
     # channel alone (source, seller, region, quarter) already turns it.
     turned = crude_clear & (np.sign(crude) != np.sign(adjusted))
     clear_turn = adjusted.abs() > CLEAR_TURN * rows["se"].astype("float64")
-    channel_turn = (np.sign(channel) != np.sign(crude)) & (channel.abs() > TURNED_AT_LEAST * crude.abs())
+    channel_turn = np.sign(channel) == -np.sign(crude)
     marks = {
         "reversal": turned & (clear_turn | channel_turn),
         "confounded": crude_clear & ~adjusted_clear,
@@ -128,8 +156,6 @@ def _segment_specific(rows: pd.DataFrame) -> pd.Series:
     Differences are either idle (normal, SPIKE wide) or real (normal, SLAB wide); the share of real ones is estimated from all
     differences of the outcome, which is the partial pooling.
     """
-    from scipy import stats
-
     flagged = pd.Series(False, index=rows.index)
     inside = rows[
         (rows["scope"] != ALL) & rows["enough"].astype(bool) & (rows["level"] != TREND) & rows["estimate"].notna()
@@ -143,12 +169,7 @@ def _segment_specific(rows: pd.DataFrame) -> pd.Series:
         elsewhere = (weighted.groupby(key).transform("sum") - weighted)[comparable] / others[comparable]
         difference = part["estimate"].astype("float64")[comparable] - elsewhere
         noise = 1 / precision[comparable] + 1 / others[comparable]
-        idle = stats.norm.pdf(difference, scale=np.sqrt(noise + SPIKE**2))
-        real = stats.norm.pdf(difference, scale=np.sqrt(noise + SLAB**2))
-        share = 0.05
-        for _ in range(50):  # expectation-maximisation of the share of real differences
-            chance = share * real / (share * real + (1 - share) * idle)
-            share = max(float(chance.mean()) if len(chance) else 0.0, 1 / max(len(part), 20))
+        chance = _chance(difference, noise, SLAB, _mixture(difference, noise, SLAB)[1])
         far = _beyond(difference, noise, SLAB) * chance + _beyond(difference, noise, SPIKE) * (1 - chance)
         flagged.loc[difference.index[far >= SURE]] = True
     return flagged

@@ -1,0 +1,228 @@
+"""Reads the leak audit, traits and profiles, makes findings: what is associated with winning, and what only looks like it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from icplab.core import formats as fmt
+from icplab.core.findings import Finding
+from icplab.core.schema import ALL
+
+STEP = "40_traits"
+SHOWN = 8  # findings of one kind that get a sentence each; the tables hold all
+OUTCOME_WORDS = {
+    "win": "winning",
+    "value": "the annual value of a won opportunity",
+    "cycle": "the length of the sales cycle",
+    "retention": "still being a customer after a year",
+    "expansion": "expanding within a year",
+    "margin": "the gross margin of a won opportunity",
+}
+
+
+def findings(traits: pd.DataFrame, audit: pd.DataFrame, icps: Sequence[dict]) -> list[Finding]:
+    """Findings of the step: leaks first, then what is supported, what only looks like it, and what cannot be told."""
+    return [
+        *_leaks(audit),
+        *_supported(traits),
+        *_reversals(traits),
+        *_confounded(traits),
+        *_segment_specific(traits),
+        *_evidence(traits),
+        *_single(icps, traits),
+    ]
+
+
+def level_words(trait: object, level: object) -> str:
+    """A trait level as a reader sees it, safe in one line: `employees [50, 200)`, `c07 is n2`, `c12`."""
+    name, value = fmt.plain(trait), fmt.plain(level)
+    if value == "yes":
+        return name
+    if value == "trend":
+        return f"higher {name}"
+    return f"{name} {value}" if value.startswith("[") else f"{name} is {value}"
+
+
+def _leaks(audit: pd.DataFrame) -> list[Finding]:
+    """One finding per quarantined column."""
+    found = []
+    for row in audit[audit["quarantined"].astype(bool)].to_dict("records"):
+        blank_only = "leak" not in str(row["flags"]).split(";")
+        numbers = {k: _plain(row[k]) for k in ("fill_won", "fill_lost", "fill_open", "auc", "missing_auc", "open_z")}
+        found.append(
+            Finding(
+                "missingness-leak" if blank_only else "leak",
+                STEP,
+                "watch",
+                fmt.plain(row["trait"]),
+                f"{fmt.plain(row['trait'])} is quarantined: {row['evidence']} (filled in {fmt.percent(row['fill_won'])} of won, "
+                f"{fmt.percent(row['fill_lost'])} of lost and {fmt.percent(row['fill_open'])} of open opportunities).",
+                numbers,
+                action='Find out when it is filled. If it is known at creation, sign it in: [traits.<column>] known_at = "created".',
+            )
+        )
+    return found
+
+
+def _supported(traits: pd.DataFrame) -> list[Finding]:
+    """The strongest supported traits of the whole market; or that nothing is supported."""
+    rows = traits[(traits["verdict"] == "supported") & (traits["scope"] == ALL)]
+    if not (traits["verdict"] == "supported").any():
+        judged = traits[traits["scope"] == ALL]
+        tested = int(judged["q_value"].notna().sum())
+        least = judged["q_value"].min()
+        tail = f"; the smallest false-discovery rate is {fmt.p_value(least)}" if tested else ""
+        sentence = f"No trait is supported: {tested} levels were tested over all outcomes{tail}."
+        return [
+            Finding(
+                "nothing-supported", STEP, "info", "all traits", sentence, {"tested": tested, "least_q": _plain(least)}
+            )
+        ]
+    found = []
+    for outcome, part in rows.groupby("outcome", sort=True):
+        ordered = part.assign(z=part["q_value"]).sort_values(["z", "trait", "level"])
+        found += [_supported_one(r, str(outcome)) for r in ordered.head(SHOWN).to_dict("records")]
+    return found
+
+
+def _supported_one(row: dict, outcome: str) -> Finding:
+    ratio = "odds" if outcome in ("win", "retention", "expansion") else "ratio of means"
+    rates = ""
+    if outcome in ("win", "retention", "expansion") and not pd.isna(row["rate"]):
+        rates = f" Crude: {fmt.percent(row['rate'])} with it, {fmt.percent(row['rate_without'])} without."
+    sentence = (
+        f"{level_words(row['trait'], row['level'])} is associated with {OUTCOME_WORDS[outcome]}: {ratio} × "
+        f"{fmt.ratio(row['adjusted'])} ({fmt.ratio(row['adjusted_low'])}–{fmt.ratio(row['adjusted_high'])}) against accounts "
+        f"without it that are alike in segment, size, source, region, quarter and seller, n {fmt.integer(row['n'])}, "
+        f"{fmt.integer(row['support'])} with it.{rates}"
+    )
+    keys = ("n", "support", "adjusted", "adjusted_low", "adjusted_high", "shrunken", "q_value", "rate", "rate_without")
+    numbers = {k: _plain(row[k]) for k in keys}
+    return Finding("supported-trait", STEP, "info", level_words(row["trait"], row["level"]), sentence, numbers)
+
+
+def _reversals(traits: pd.DataFrame) -> list[Finding]:
+    """Effects of the whole market that change sides once alike is compared with alike."""
+    found = []
+    for row in _flagged(traits, "reversal").head(SHOWN).to_dict("records"):
+        sentence = (
+            f"{level_words(row['trait'], row['level'])} looks like odds × {fmt.ratio(row['odds_ratio'])} "
+            f"({fmt.ratio(row['low'])}–{fmt.ratio(row['high'])}) in the plain figures, and is × {fmt.ratio(row['adjusted'])} "
+            f"({fmt.ratio(row['adjusted_low'])}–{fmt.ratio(row['adjusted_high'])}) among accounts that are alike in channel, "
+            f"seller, segment and size, n {fmt.integer(row['n'])}."
+        )
+        action = "Read the adjusted figure; do not act on the plain one."
+        found.append(
+            Finding(
+                "reversal",
+                STEP,
+                "watch",
+                level_words(row["trait"], row["level"]),
+                sentence,
+                _effect(row),
+                action=action,
+            )
+        )
+    return found
+
+
+def _confounded(traits: pd.DataFrame) -> list[Finding]:
+    """Traits that only ride on a channel or a seller (to watch), and how many only ride on segment and size."""
+    rows = _flagged(traits, "confounded")
+    rows = rows[~rows["flags"].str.split(";").map(lambda f: "reversal" in f)]
+    by_channel = rows[rows["flags"].str.contains("by_channel")]
+    found = []
+    for row in by_channel.head(SHOWN).to_dict("records"):
+        sentence = (
+            f"{level_words(row['trait'], row['level'])} looks associated with winning (odds × {fmt.ratio(row['odds_ratio'])}), "
+            f"but goes along with a channel, seller, region or quarter: × {fmt.ratio(row['adjusted'])} "
+            f"({fmt.ratio(row['adjusted_low'])}–{fmt.ratio(row['adjusted_high'])}) once those are equal, n {fmt.integer(row['n'])}."
+        )
+        found.append(
+            Finding("confounded-trait", STEP, "watch", level_words(row["trait"], row["level"]), sentence, _effect(row))
+        )
+    rest = rows.drop(by_channel.index)
+    if len(rest):
+        names = ", ".join(level_words(t, v) for t, v in zip(rest["trait"][:3], rest["level"][:3], strict=True))
+        sentence = (
+            f"{len(rest)} levels look associated with winning only because they go along with segment, size or other traits "
+            f"({names}{', …' if len(rest) > 3 else ''})."
+        )
+        found.append(Finding("confounded-trait", STEP, "info", "segment and size", sentence, {"levels": len(rest)}))
+    return found
+
+
+def _segment_specific(traits: pd.DataFrame) -> list[Finding]:
+    """Effects that differ between segments."""
+    rows = traits[
+        traits["flags"].str.contains("segment_specific")
+        & (traits["outcome"] == "win")
+        & (traits["verdict"] == "supported")
+    ]
+    return [
+        Finding(
+            "segment-specific-trait",
+            STEP,
+            "info",
+            f"{level_words(row['trait'], row['level'])} in {fmt.plain(row['scope'])}",
+            f"{level_words(row['trait'], row['level'])} is associated with winning differently in segment {fmt.plain(row['scope'])}: "
+            f"odds × {fmt.ratio(row['adjusted'])} ({fmt.ratio(row['adjusted_low'])}–{fmt.ratio(row['adjusted_high'])}) there, "
+            f"n {fmt.integer(row['n'])}.",
+            _effect(row),
+        )
+        for row in rows.sort_values(["q_value", "scope", "trait", "level"]).head(SHOWN).to_dict("records")
+    ]
+
+
+def _evidence(traits: pd.DataFrame) -> list[Finding]:
+    """How much of winning cannot be told at this number of observations."""
+    rows = traits[(traits["outcome"] == "win") & (traits["scope"] == ALL) & (traits["verdict"] != "quarantined")]
+    if rows.empty:
+        sentence = "Too few closed opportunities to say anything about traits and winning."
+        return [Finding("insufficient-evidence", STEP, "watch", "winning", sentence, {"levels": 0})]
+    short = rows[rows["verdict"] == "insufficient"]
+    if short.empty:
+        return []
+    needed = short["n_needed"].median()
+    told = f"; half of them would need {fmt.integer(needed)} observations or fewer" if needed == needed else ""
+    sentence = (
+        f"{len(short)} of {len(rows)} trait levels have too few observations to find an odds ratio of 1.6{told}. "
+        "They are not known to be idle."
+    )
+    nothing = len(short) == len(rows)
+    numbers = {"short": len(short), "levels": len(rows), "median_needed": _plain(needed)}
+    return [Finding("insufficient-evidence", STEP, "watch" if nothing else "info", "winning", sentence, numbers)]
+
+
+def _single(icps: Sequence[dict], traits: pd.DataFrame) -> list[Finding]:
+    """Several segments, one profile: either shown to be the same, or not yet told apart."""
+    several = [i for i in icps if i["status"] == "ok"]
+    specific = traits["flags"].str.contains("segment_specific") & (traits["verdict"] == "supported")
+    if len(several) < 2 or specific.any():
+        return []
+    sentence = (
+        f"The {len(several)} segments share one profile: no trait is associated with winning differently in any of them, "
+        "as far as the data can tell. Messages may still differ, because needs do."
+    )
+    return [Finding("single-icp", STEP, "info", "all segments", sentence, {"segments": len(several)})]
+
+
+def _flagged(traits: pd.DataFrame, flag: str) -> pd.DataFrame:
+    """Rows about winning in the whole market with this flag, largest crude effect first."""
+    rows = traits[(traits["scope"] == ALL) & (traits["outcome"] == "win") & (traits["verdict"] != "quarantined")]
+    rows = rows[(";" + rows["flags"] + ";").str.contains(f";{flag};", regex=False)]
+    size = (rows["rate_diff"].abs()).fillna(0)
+    return rows.assign(size=size).sort_values(["size", "trait", "level"], ascending=[False, True, True])
+
+
+def _effect(row: dict) -> dict:
+    keys = ("n", "support", "odds_ratio", "low", "high", "adjusted", "adjusted_low", "adjusted_high")
+    return {k: _plain(row[k]) for k in keys}
+
+
+def _plain(value: object) -> float | None:
+    """A number for JSON; nothing for missing."""
+    number = float(value)  # type: ignore[arg-type]
+    return None if number != number else round(number, 6)
