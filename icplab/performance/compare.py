@@ -7,7 +7,6 @@ the standardised difference compares like with like.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from icplab.performance.cuts import build_levels
 from icplab.performance.facts import no_decision
 from icplab.performance.kpis import find_levels
 
+SIZES = ("employees", "annual_revenue")
 MAX_SOURCES = 8  # smaller channels are taken together
 Array = npt.NDArray[np.float64]
 
@@ -57,27 +57,36 @@ def compare_standardised(
     -----
     Mantel-Haenszel risk difference (Greenland and Robins 1985), which keeps sparse strata usable.
     """
-    closed = _closed_with_level(opportunities, accounts, cut, levels, settings, as_of)
-    if not len(closed):
-        return _nothing()
-    unit, families = pd.factorize(closed["family_id"], sort=True)
-    stratum, strata = pd.factorize(_strata(closed, accounts, cut), sort=True)
-    level, names = pd.factorize(closed["level"], sort=True)
-    weights = np.vstack([np.ones((1, len(families)), np.float32), draw_weights(len(families), replicates, seed)])
-    won = closed["won"].to_numpy(dtype=float)
-    cells = (len(families), len(strata))
-    everything, wins = (_drawn(weights, unit, stratum, v, cells) for v in (np.ones(len(won)), won))
-    rows = []
-    for i, name in enumerate(names):
-        inside = (level == i).astype(float)
-        n1, a = (_drawn(weights, unit, stratum, v * inside, cells) for v in (np.ones(len(won)), won))
-        rows.append({"cut": cut, "level": name, "n": inside.sum(), **_contrast(n1, a, everything, wins)})
-    return pd.DataFrame(rows).astype(_COLUMNS)
+    closed = _closed(opportunities, settings, as_of)
+    levels = find_levels(cut, accounts, opportunities) if levels is None else levels
+    weights = _weights(closed, seed, replicates)
+    return _compare(closed, _strata(closed, accounts, cut), weights, cut, levels)
 
 
-def compare_cuts(opportunities: pd.DataFrame, cuts: Iterable[str], **given: Any) -> pd.DataFrame:
-    """`compare_standardised` for several cuts, one below the other."""
-    parts = [compare_standardised(opportunities, cut=cut, **given) for cut in cuts]
+def compare_cuts(
+    opportunities: pd.DataFrame,
+    cuts: Iterable[str],
+    *,
+    accounts: pd.DataFrame,
+    settings: Settings,
+    as_of: pd.Timestamp,
+    seed: int,
+    replicates: int = REPLICATES,
+) -> pd.DataFrame:
+    """`compare_standardised` for several cuts, one below the other, from the same resamples."""
+    closed = _closed(opportunities, settings, as_of)
+    weights = _weights(closed, seed, replicates)
+    usual = _strata(closed, accounts, "")
+    parts = [
+        _compare(
+            closed,
+            _strata(closed, accounts, cut) if cut in ("source", *SIZES) else usual,
+            weights,
+            cut,
+            find_levels(cut, accounts, opportunities),
+        )
+        for cut in cuts
+    ]
     return pd.concat(parts, ignore_index=True) if parts else _nothing()
 
 
@@ -94,23 +103,42 @@ def _nothing() -> pd.DataFrame:
     return pd.DataFrame({c: pd.Series([], dtype=t) for c, t in _COLUMNS.items()})
 
 
-def _closed_with_level(
-    opportunities: pd.DataFrame,
-    accounts: pd.DataFrame,
-    cut: str,
-    levels: pd.Series | None,
-    settings: Settings,
-    as_of: pd.Timestamp,
-) -> pd.DataFrame:
-    """Decided opportunities of the window with their level, sorted by id."""
-    levels = find_levels(cut, accounts, opportunities) if levels is None else levels
+def _closed(opportunities: pd.DataFrame, settings: Settings, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Decided opportunities of the window, sorted by id, with the number of their family."""
     frame = opportunities.sort_values("opportunity_id", ignore_index=True)
     kept = (frame["status"] != "open") & ~no_decision(frame)
     if settings.dated and settings.plan.window_days:
         kept &= frame["closed_at"] > as_of - pd.Timedelta(days=settings.plan.window_days)
-    key = "opportunity_id" if levels.index.isin(frame["opportunity_id"]).any() else "account_id"
-    frame = frame.assign(level=frame[key].map(levels).astype("str"), won=frame["status"] == "won")
-    return frame[kept & frame["level"].notna()]
+    frame = frame[kept]
+    return frame.assign(won=frame["status"] == "won", unit=pd.factorize(frame["family_id"], sort=True)[0])
+
+
+def _weights(closed: pd.DataFrame, seed: int, replicates: int) -> npt.NDArray[np.float32]:
+    """Resampling weights of the families; the first row is the data themselves."""
+    n = closed["unit"].nunique()
+    return np.vstack([np.ones((1, n), np.float32), draw_weights(n, replicates, seed)])
+
+
+def _compare(
+    closed: pd.DataFrame, strata: pd.Series, weights: npt.NDArray[np.float32], cut: str, levels: pd.Series
+) -> pd.DataFrame:
+    """One row per level of a cut."""
+    key = "opportunity_id" if levels.index.isin(closed["opportunity_id"]).any() else "account_id"
+    level = closed[key].map(levels).astype("str")
+    known = level.notna()
+    if not known.any():
+        return _nothing()
+    codes, names = pd.factorize(level[known], sort=True)
+    stratum, kinds = pd.factorize(strata[known], sort=True)
+    unit, won = closed.loc[known, "unit"].to_numpy(), closed.loc[known, "won"].to_numpy(dtype=float)
+    cells = (weights.shape[1], len(kinds))
+    everything, wins = (_drawn(weights, unit, stratum, v, cells) for v in (np.ones(len(won)), won))
+    rows = []
+    for i, name in enumerate(names):
+        inside = (codes == i).astype(float)
+        n1, a = (_drawn(weights, unit, stratum, v, cells) for v in (inside, won * inside))
+        rows.append({"cut": cut, "level": name, "n": inside.sum(), **_contrast(n1, a, everything, wins)})
+    return pd.DataFrame(rows).astype(_COLUMNS)
 
 
 def _strata(closed: pd.DataFrame, accounts: pd.DataFrame, cut: str) -> pd.Series:
@@ -121,7 +149,7 @@ def _strata(closed: pd.DataFrame, accounts: pd.DataFrame, cut: str) -> pd.Series
         parts.append(
             source.where(source.isin(source.value_counts().index[:MAX_SOURCES]), "other").where(source.notna())
         )
-    if cut not in ("employees", "annual_revenue") and "employees" in accounts and accounts["employees"].notna().any():
+    if cut not in SIZES and "employees" in accounts and accounts["employees"].notna().any():
         parts.append(closed["account_id"].map(build_levels(accounts, "employees")))
     if closed["closed_at"].notna().any():
         date = closed["closed_at"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +25,14 @@ DAYS_PER_MONTH = 30.4375
 
 @dataclass(frozen=True)
 class Facts:
-    """All tables of one measurement, each row with `unit` (family number) and, under a cut, `level`."""
+    """All tables of one measurement, in numbers only: each row has `unit` (its family), `account` and `level` (-1: none)."""
 
     opportunities: pd.DataFrame
     subscriptions: pd.DataFrame
-    spend: pd.DataFrame
     activities: pd.DataFrame
+    """One row per account with any activity in the window: whether it `met`."""
     leads: pd.DataFrame
+    spend: pd.DataFrame
     targets: pd.DataFrame
     settings: Settings
     as_of: pd.Timestamp
@@ -40,12 +42,17 @@ class Facts:
     """Replicates x units."""
     quarters: tuple[str, ...]
     """Quarters from the first that ends inside the window; `quarter` of an opportunity counts them, -1 for none."""
-    by_account: bool
+    accounts: pd.Index
+    opportunity_ids: pd.Index
+    unmeasured: dict[str, str]
+    """Why a table cannot be used: table name, reason."""
+    levels: tuple[str, ...] = ()
+    by_account: bool = True
     """False: the cut describes opportunities, so figures of accounts are not measured."""
     unplaced: str = ""
     """Why the levels together misrepresent open opportunities, where they do."""
-    unmeasured: dict[str, str] = field(default_factory=dict)
-    """Why a table cannot be used: table name, reason."""
+    memory: dict[str, Any] = field(default_factory=dict, compare=False)
+    """What every level of a cut needs and is worked out once."""
 
     @property
     def window(self) -> str:
@@ -90,14 +97,13 @@ class Slice:
 def build_facts(
     tables: dict[str, pd.DataFrame | None],
     accounts: pd.DataFrame,
-    levels: pd.Series | None,
     *,
     settings: Settings,
     as_of: pd.Timestamp,
     seed: int,
     replicates: int = REPLICATES,
 ) -> Facts:
-    """Facts of one measurement.
+    """Facts of one measurement, before any cut.
 
     Parameters
     ----------
@@ -105,41 +111,59 @@ def build_facts(
         `opportunities` (features), `subscriptions, spend, activities, leads, targets, rates` (canonical or None).
     accounts : DataFrame
         `account_id, family_id`.
-    levels : Series or None
-        Level of each account (index account_id) or of each opportunity (index opportunity_id).
     settings, as_of, seed, replicates
         As in `measure_kpis`.
     """
     frames = {n: _or_empty(n, t) for n, t in tables.items()}
-    families = accounts.set_index("account_id")["family_id"]
-    frames["opportunities"] = _opportunity_facts(frames["opportunities"], settings, as_of)
-    unmeasured: dict[str, str] = {}
+    unmeasured = {}
     for name, money, dated in (("subscriptions", "mrr", "started_at"), ("spend", "amount", "month")):
         frames[name], reason = _in_home_currency(frames[name], money, dated, frames["rates"], settings)
         if reason:
             unmeasured[name] = reason
-    by_account = levels is None or not levels.index.isin(frames["opportunities"]["opportunity_id"]).any()
-    for name in ("opportunities", "subscriptions", "activities", "leads"):
-        frames[name] = _with_family_and_level(name, frames[name], families, levels, by_account)
-    frames, n_units = _number_units(frames)
+    if reason := _no_meetings(frames["activities"]):
+        unmeasured["activities"] = reason
     days = settings.plan.window_days
     start = as_of - pd.Timedelta(days=days) if days and settings.dated else None
-    frames["opportunities"], quarters = _count_quarters(frames["opportunities"], start, settings)
+    families = accounts.set_index("account_id")["family_id"]
+    ids = pd.Index(frames["opportunities"]["opportunity_id"]).sort_values()
+    frames["opportunities"], quarters = _opportunity_facts(frames["opportunities"], settings, as_of, start)
+    frames["activities"] = _accounts_reached(frames["activities"], as_of, start)
+    frames["leads"] = _lead_facts(frames["leads"])
+    n_units = _number_units(frames, families)
+    slim: dict[str, Any] = {n: frames[n][[*c, "unit", "account", "level"]] for n, c in _MEASURED.items()}
     return Facts(
-        frames["opportunities"],
-        frames["subscriptions"],
-        frames["spend"],
-        frames["activities"],
-        frames["leads"],
-        frames["targets"],
-        settings,
-        as_of,
-        start,
-        draw_weights(n_units, replicates, seed),
-        quarters,
-        by_account,
-        _unplaced(frames["opportunities"]),
-        unmeasured,
+        **slim,
+        spend=frames["spend"],
+        targets=frames["targets"],
+        settings=settings,
+        as_of=as_of,
+        start=start,
+        weights=draw_weights(n_units, replicates, seed),
+        quarters=quarters,
+        accounts=families.index,
+        opportunity_ids=ids,
+        unmeasured=unmeasured,
+    )
+
+
+def set_levels(facts: Facts, levels: pd.Series) -> Facts:
+    """The same facts under a cut: `levels` holds the level of each account, or of each opportunity, by its id."""
+    by_account = not levels.index.isin(facts.opportunity_ids).any()
+    names = pd.Index(sorted(levels.dropna().unique()), dtype="str")
+    ids = facts.accounts if by_account else facts.opportunity_ids
+    codes = np.append(names.get_indexer(levels.reindex(ids)), -1)  # the last stands for rows without an account
+    level = {n: codes[getattr(facts, n)["account"].to_numpy()] for n in _MEASURED}
+    if not by_account:
+        level = {n: np.full(len(v), -1) for n, v in level.items()}
+        level["opportunities"] = codes[:-1]
+    tables = {n: getattr(facts, n).assign(level=level[n]) for n in _MEASURED}
+    return replace(
+        facts,
+        **tables,
+        levels=tuple(names),
+        by_account=by_account,
+        unplaced=_unplaced(tables["opportunities"]),
+        memory={},
     )
 
 
@@ -149,31 +173,48 @@ def no_decision(opportunities: pd.DataFrame) -> pd.Series:
     return (opportunities["status"] == "lost") & reason.str.contains(NO_DECISION).fillna(False).astype(bool)
 
 
-def slice_level(facts: Facts, cut: str, level: str | None) -> Slice:
-    """Facts of one level of the cut; None takes every row."""
-    names = ("opportunities", "subscriptions", "activities", "leads")
-    tables = {n: getattr(facts, n) for n in names}
+def slice_level(facts: Facts, cut: str, level: int | None) -> Slice:
+    """Facts of one level of the cut, by its number; None takes every row."""
+    tables = {n: getattr(facts, n) for n in _MEASURED}
     if level is not None:
-        tables = {n: t[(t["level"] == level).fillna(False).to_numpy(dtype=bool)] for n, t in tables.items()}
+        tables = {n: t[t["level"].to_numpy() == level] for n, t in tables.items()}
     units = np.unique(np.concatenate([t["unit"].to_numpy() for t in tables.values()]))
     place = np.full(facts.weights.shape[1], -1)
     place[units] = np.arange(len(units))
     tables = {n: t.assign(unit=place[t["unit"].to_numpy()]) for n, t in tables.items()}
-    return Slice(cut, "all" if level is None else level, facts, tables, facts.weights[:, units])
+    return Slice(cut, "all" if level is None else facts.levels[level], facts, tables, facts.weights[:, units])
+
+
+# What is measured of each table, beside unit, account and level: numbers and dates only, so that slicing is cheap.
+_MEASURED = {
+    "opportunities": (
+        *("created_at", "closed_at", "open", "won", "lost", "new", "no_decision", "new_logo", "cause", "days"),
+        *("quarter", "acv", "margin_rate"),
+    ),
+    "subscriptions": ("started_at", "ended_at", "mrr", "gross_margin"),
+    "activities": ("met",),
+    "leads": ("qualified_at", "accepted", "rejected"),
+}
 
 
 def _or_empty(name: str, frame: pd.DataFrame | None) -> pd.DataFrame:
     return CANONICAL[name].empty() if frame is None or not len(frame.columns) else frame
 
 
-def _opportunity_facts(frame: pd.DataFrame, settings: Settings, as_of: pd.Timestamp) -> pd.DataFrame:
+def _opportunity_facts(
+    frame: pd.DataFrame, settings: Settings, as_of: pd.Timestamp, start: pd.Timestamp | None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Opportunities by id with what happened and when; and the quarters they are counted in."""
     frame = frame.sort_values("opportunity_id", ignore_index=True)
     won = frame["status"] == "won"
     dates = frame["closed_at"].where(frame["status"] != "open")
-    ended = dates.fillna(as_of)
-    days = (ended - frame["created_at"]).dt.days.astype("float64")
+    days = (dates.fillna(as_of) - frame["created_at"]).dt.days.astype("float64")
     first = frame[won].sort_values(["closed_at", "opportunity_id"], kind="stable").drop_duplicates("account_id")
-    return frame.assign(
+    names = quarter_of(dates, settings.calendar.fiscal_year_start)
+    inside = names[dates > start] if start is not None else names
+    earliest = min(inside.dropna().unique(), default="")
+    quarters = tuple(sorted(n for n in names.dropna().unique() if n >= earliest))
+    frame = frame.assign(
         closed_at=dates,
         open=frame["status"] == "open",
         won=won,
@@ -183,30 +224,34 @@ def _opportunity_facts(frame: pd.DataFrame, settings: Settings, as_of: pd.Timest
         days=days.where(days >= 0),
         cause=frame["status"].map({"won": 1, "lost": 2, "open": 0}).astype("int64"),
         new_logo=frame["opportunity_id"].isin(first.loc[first["account_id"].notna(), "opportunity_id"]),
+        quarter=pd.Index(quarters, dtype="str").get_indexer(pd.Index(names)),
     )
+    return frame, quarters
 
 
-def _count_quarters(
-    frame: pd.DataFrame, start: pd.Timestamp | None, settings: Settings
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Number the quarters of closing; and only the columns that are measured, which makes every slice cheap."""
-    names = quarter_of(frame["closed_at"], settings.calendar.fiscal_year_start)
-    inside = names[frame["closed_at"] > start] if start is not None else names
-    first = min(inside.dropna().unique(), default="")
-    quarters = tuple(sorted(n for n in names.dropna().unique() if n >= first))
-    frame = frame.assign(quarter=pd.Index(quarters, dtype="str").get_indexer(names))
-    return frame[[*_MEASURED, "unit", "level"]], quarters
+def _no_meetings(activities: pd.DataFrame) -> str:
+    if not len(activities):
+        return "there is no activities table"
+    named = activities["type"].str.lower().str.contains(MEETING).fillna(False)
+    return "" if named.any() else "no type of activity is called meeting or demo"
 
 
-_MEASURED = (
-    *("created_at", "closed_at", "open", "won", "lost", "new", "no_decision", "new_logo", "cause", "days", "quarter"),
-    *("acv", "margin_rate"),
-)
+def _accounts_reached(activities: pd.DataFrame, as_of: pd.Timestamp, start: pd.Timestamp | None) -> pd.DataFrame:
+    """Accounts with any activity in the window, and whether one of them was a meeting."""
+    dates = activities["occurred_at"]
+    recent = activities[(dates <= as_of) & (True if start is None else dates > start)]
+    met = recent["type"].str.lower().str.contains(MEETING).fillna(False).astype(bool)
+    return met.groupby(recent["account_id"]).any().rename("met").reset_index()
+
+
+def _lead_facts(leads: pd.DataFrame) -> pd.DataFrame:
+    accepted = leads["accepted_at"].notna()
+    return leads.assign(accepted=accepted, rejected=~accepted & leads["disqualified_at"].notna())
 
 
 def _unplaced(frame: pd.DataFrame) -> str:
     """Open opportunities that no level takes, where closed ones are taken (an account filled in at closing)."""
-    lacking = frame["level"].isna()
+    lacking = frame["level"] < 0
     still_open = frame["open"]
     if not still_open.any() or still_open.all():
         return ""
@@ -233,28 +278,24 @@ def _in_home_currency(
     return frame.assign(**{money: frame[money] * rate}), ""
 
 
-def _with_family_and_level(
-    name: str, frame: pd.DataFrame, families: pd.Series, levels: pd.Series | None, by_account: bool
-) -> pd.DataFrame:
-    """Family of each row (an own one where there is no account) and its level under the cut."""
-    own = {"opportunities": "opportunity_id", "leads": "lead_id"}.get(name)
-    family = frame["family_id"] if name == "opportunities" else frame["account_id"].map(families)
-    if own:
-        family = family.fillna("~" + frame[own])
-    frame = frame.assign(family_id=family.astype("str"))
-    if name != "leads":
-        frame = frame[frame["family_id"].notna()]
-    if levels is None:
-        return frame.assign(level=pd.Series("all", index=frame.index, dtype="str"))
-    key = "account_id" if by_account else "opportunity_id"
-    if not by_account and name != "opportunities":
-        return frame.iloc[:0].assign(level=pd.Series([], dtype="str"))
-    return frame.assign(level=frame[key].map(levels).astype("str"))
+def _number_units(frames: dict[str, pd.DataFrame], families: pd.Series) -> int:
+    """Add `unit, account` and an empty `level`: families numbered in the order of their ids, so that row order is nothing.
+
+    Opportunities and leads without an account are families of their own; other rows without one are left out.
+    """
+    for name in _MEASURED:
+        frame = frames[name]
+        family = frame["family_id"] if name == "opportunities" else frame["account_id"].map(families)
+        if name in _OWN_FAMILY:
+            family = family.fillna("~" + frame[_OWN_FAMILY[name]])
+        account = families.index.get_indexer(pd.Index(frame["account_id"]))
+        frame = frame.assign(family_id=family.astype("str"), account=account, level=-1)
+        frames[name] = frame[frame["family_id"].notna()]
+    known = [frames[n]["family_id"].to_numpy(dtype=object) for n in _MEASURED]
+    ids = pd.Index(np.unique(np.concatenate(known)), dtype="str")
+    for name in _MEASURED:
+        frames[name] = frames[name].assign(unit=ids.get_indexer(pd.Index(frames[name]["family_id"])))
+    return len(ids)
 
 
-def _number_units(frames: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], int]:
-    """Families numbered in the order of their ids, so that row order cannot matter."""
-    names = ("opportunities", "subscriptions", "activities", "leads")
-    ids = pd.Index(np.unique(np.concatenate([frames[n]["family_id"].to_numpy(dtype=object) for n in names])))
-    numbered = {n: frames[n].assign(unit=ids.get_indexer(frames[n]["family_id"])) for n in names}
-    return {**frames, **numbered}, len(ids)
+_OWN_FAMILY = {"opportunities": "opportunity_id", "leads": "lead_id"}

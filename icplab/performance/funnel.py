@@ -9,7 +9,7 @@ import pandas as pd
 
 from icplab.performance import rows
 from icplab.performance.cuts import quarter_end
-from icplab.performance.facts import MEETING, Slice
+from icplab.performance.facts import Slice
 from icplab.performance.rows import Row
 
 # What plans call the figures that are planned; the key figure and basis that answer. A planned win rate counts every loss.
@@ -48,36 +48,25 @@ def measure_attainment(piece: Slice, measured: Sequence[Row]) -> Iterator[Row]:
 
 def _meeting_rate(piece: Slice) -> Row:
     """Accounts that had a meeting, of those with any activity in the window."""
-    facts, activities = piece.facts, piece.tables["activities"]
-    if not len(facts.activities):
-        return rows.not_measured(piece, "meeting_rate", "accounts", "fraction", "there is no activities table")
-    if not facts.activities["type"].str.lower().str.contains(MEETING).any():
-        reason = "no type of activity is called meeting or demo"
-        return rows.not_measured(piece, "meeting_rate", "accounts", "fraction", reason)
-    recent = activities[facts.inside(activities["occurred_at"])]
-    met = recent["type"].str.lower().str.contains(MEETING).fillna(False).astype(bool)
-    by_account = recent.assign(met=met).groupby("account_id").agg(unit=("unit", "first"), met=("met", "max"))
-    reached, had = piece.total(by_account), piece.total(by_account, by_account["met"])
-    note = f"accounts with a meeting of accounts with any activity, {facts.window}"
-    return rows.proportion(
-        piece, "meeting_rate", "accounts", had, reached, note=note, nothing="no activity in the window"
-    )
+    reached, named = piece.tables["activities"], ("meeting_rate", "accounts")
+    if reason := piece.facts.unmeasured.get("activities", ""):
+        return rows.not_measured(piece, *named, "fraction", reason)
+    note = f"accounts with a meeting of accounts with any activity, {piece.facts.window}"
+    had, all_reached = piece.total(reached, reached["met"]), piece.total(reached)
+    return rows.proportion(piece, *named, had, all_reached, note=note, nothing="no activity in the window")
 
 
 def _acceptance(piece: Slice) -> Row:
     """Leads accepted by sales, of those accepted or disqualified after qualification; pending ones are left out."""
-    facts, leads = piece.facts, piece.tables["leads"]
+    facts, leads, named = piece.facts, piece.tables["leads"], ("sales_acceptance", "decided")
     if not len(facts.leads):
-        return rows.not_measured(piece, "sales_acceptance", "decided", "fraction", "there is no leads table")
-    offered = leads["qualified_at"].notna() & facts.inside(leads["qualified_at"])
-    accepted = offered & leads["accepted_at"].notna()
-    rejected = offered & leads["accepted_at"].isna() & leads["disqualified_at"].notna()
-    decided = leads[accepted | rejected]
-    pending = int((offered & ~accepted & ~rejected).sum())
-    note = f"qualified in {facts.window}; {pending} pending left out"
-    yes, both = piece.total(decided, accepted[decided.index]), piece.total(decided)
+        return rows.not_measured(piece, *named, "fraction", "there is no leads table")
+    offered = leads[facts.inside(leads["qualified_at"]) & leads["qualified_at"].notna()]
+    decided = offered[offered["accepted"] | offered["rejected"]]
+    note = f"qualified in {facts.window}; {len(offered) - len(decided)} pending left out"
+    yes, both = piece.total(decided, decided["accepted"]), piece.total(decided)
     nothing = "no qualified lead was accepted or disqualified in the window"
-    return rows.proportion(piece, "sales_acceptance", "decided", yes, both, note=note, nothing=nothing)
+    return rows.proportion(piece, *named, yes, both, note=note, nothing=nothing)
 
 
 def _targets_of(piece: Slice) -> pd.DataFrame:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from icplab.core.schema import ARTEFACTS
 from icplab.core.stats.pooling import pool_estimates, pool_rates
 from icplab.core.stats.resample import REPLICATES
 from icplab.performance.cuts import build_levels
-from icplab.performance.facts import Slice, build_facts, slice_level
+from icplab.performance.facts import Facts, Slice, build_facts, set_levels, slice_level
 from icplab.performance.funnel import measure_attainment, measure_funnel
 from icplab.performance.money import measure_money
 from icplab.performance.rows import Row
@@ -23,6 +22,7 @@ from icplab.performance.winning import build_curve, measure_winning
 # Pooled over the levels of a cut: where small levels mislead most and a common population is plausible.
 POOLED_BASES = ("closed", "mean", "median", "won_median", "new_logo", "discounted", "12m", "accounts", "decided")
 MIN_POOLED_LEVELS = 2
+TABLES = ("subscriptions", "spend", "activities", "leads", "targets", "rates")
 
 
 def measure_kpis(
@@ -85,41 +85,45 @@ def measure_kpis(
     Definitions: docs/methodology/performance.md. Intervals resample account families, because opportunities of one
     organisation share their fate; Wilson is used as it is only where each family has one opportunity.
     """
+    given = (subscriptions, spend, activities, leads, targets, rates)
+    tables = {"opportunities": opportunities, **dict(zip(TABLES, given, strict=True))}
+    facts = build_facts(tables, accounts, settings=settings, as_of=as_of, seed=seed, replicates=replicates)
     if levels is None and cut != "all":
         levels = find_levels(cut, accounts, opportunities)
-    tables = {
-        "opportunities": opportunities,
-        "subscriptions": subscriptions,
-        "spend": spend,
-        "activities": activities,
-        "leads": leads,
-        "targets": targets,
-        "rates": rates,
-    }
-    facts = build_facts(tables, accounts, levels, settings=settings, as_of=as_of, seed=seed, replicates=replicates)
-    names: list[str | None] = [None] if levels is None else sorted(levels.dropna().unique())
-    found = [r for name in names for r in _measure_level(slice_level(facts, cut, name))]
-    return _as_artefact(_pooled(pd.DataFrame(found)) if levels is not None else pd.DataFrame(found))
+    return _as_artefact(_measure_cut(facts, cut, levels))
 
 
-def measure_cuts(opportunities: pd.DataFrame, cuts: Iterable[str], **given: Any) -> pd.DataFrame:
-    """`measure_kpis` for all accounts and for each of several cuts, in one table.
+def measure_cuts(
+    opportunities: pd.DataFrame,
+    cuts: Iterable[str],
+    *,
+    accounts: pd.DataFrame,
+    settings: Settings,
+    as_of: pd.Timestamp,
+    seed: int,
+    replicates: int = REPLICATES,
+    **tables: pd.DataFrame | None,
+) -> pd.DataFrame:
+    """`measure_kpis` for all accounts and for each of several cuts, in one table, from the same resamples.
 
     Parameters
     ----------
-    opportunities : DataFrame
+    opportunities, accounts, settings, as_of, seed, replicates
         As in `measure_kpis`.
     cuts : iterable of str
         Columns of accounts or opportunities.
-    **given
-        Everything else that `measure_kpis` takes, without `cut` and `levels`.
+    **tables : DataFrame
+        `subscriptions, spend, activities, leads, targets, rates`, each optional.
 
     Returns
     -------
     DataFrame
         Rows of the artefact `kpis`, sorted by its key.
     """
-    parts = [measure_kpis(opportunities, cut=cut, **given) for cut in ("all", *cuts)]
+    every = {**dict.fromkeys(TABLES), **tables, "opportunities": opportunities}
+    facts = build_facts(every, accounts, settings=settings, as_of=as_of, seed=seed, replicates=replicates)
+    parts = [_measure_cut(facts, "all", None)]
+    parts += [_measure_cut(facts, cut, find_levels(cut, accounts, opportunities)) for cut in cuts]
     return _as_artefact(pd.concat(parts, ignore_index=True))
 
 
@@ -173,20 +177,11 @@ def build_curves(
     columns = ["level", "day", "won", "closed", "at_risk"]
     if not settings.dated:
         return pd.DataFrame({c: pd.Series([], dtype="str" if c == "level" else "float64") for c in columns})
+    tables = {**dict.fromkeys(TABLES), "opportunities": opportunities}
+    facts = build_facts(tables, accounts, settings=settings, as_of=as_of, seed=0, replicates=1)
     if levels is None and cut != "all":
         levels = find_levels(cut, accounts, opportunities)
-    tables = dict.fromkeys(("subscriptions", "spend", "activities", "leads", "targets", "rates"))
-    facts = build_facts(
-        {"opportunities": opportunities, **tables},
-        accounts,
-        levels,
-        settings=settings,
-        as_of=as_of,
-        seed=0,
-        replicates=1,
-    )
-    names: list[str | None] = [None] if levels is None else sorted(levels.dropna().unique())
-    parts = [_curve_of(slice_level(facts, cut, name)) for name in names]
+    parts = [_curve_of(piece) for piece in _slices(facts, cut, levels)]
     return pd.concat(parts, ignore_index=True)[columns]
 
 
@@ -208,6 +203,21 @@ def find_levels(cut: str, accounts: pd.DataFrame, opportunities: pd.DataFrame) -
     )
 
 
+def _slices(facts: Facts, cut: str, levels: pd.Series | None) -> Iterator[Slice]:
+    """Facts of every level of a cut, in the order of their names; of everything when there is no cut."""
+    if levels is None:
+        yield slice_level(facts, cut, None)
+        return
+    placed = set_levels(facts, levels)
+    for number in range(len(placed.levels)):
+        yield slice_level(placed, cut, number)
+
+
+def _measure_cut(facts: Facts, cut: str, levels: pd.Series | None) -> pd.DataFrame:
+    table = pd.DataFrame([r for piece in _slices(facts, cut, levels) for r in _measure_level(piece)])
+    return table if levels is None or not len(table) else _pooled(table)
+
+
 def _measure_level(piece: Slice) -> list[Row]:
     found = [*measure_winning(piece), *measure_money(piece), *measure_funnel(piece)]
     return [*found, *measure_attainment(piece, found)]
@@ -215,14 +225,15 @@ def _measure_level(piece: Slice) -> list[Row]:
 
 def _pooled(table: pd.DataFrame) -> pd.DataFrame:
     """Add the partially pooled columns, one population per key figure and basis."""
-    table = table.assign(pooled=np.nan, pooled_low=np.nan, pooled_high=np.nan)
     whole = (table["period"] == "all") & (table["_scale"] != "")
     wanted = whole & (table["basis"].isin(POOLED_BASES) | table["basis"].str.startswith("within_"))
-    for _, group in table[wanted].groupby(["kpi", "basis"], sort=True):
-        if len(group) >= MIN_POOLED_LEVELS:
-            columns = ["pooled", "pooled_low", "pooled_high"]
-            table.loc[group.index, columns] = _pool_group(group)[columns].to_numpy()
-    return table
+    columns = ["pooled", "pooled_low", "pooled_high"]
+    parts = [
+        _pool_group(group)[columns].set_index(group.index)
+        for _, group in table[wanted].groupby(["kpi", "basis"], sort=True)
+        if len(group) >= MIN_POOLED_LEVELS
+    ]
+    return table.join(pd.concat(parts)) if parts else table
 
 
 def _pool_group(group: pd.DataFrame) -> pd.DataFrame:

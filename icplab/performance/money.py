@@ -139,19 +139,19 @@ def _cac(piece: Slice, basis: str) -> Figure:
     facts = piece.facts
     if reason := _no_spend(facts):
         return Figure(reason=reason)
-    period = spend_period(facts)
+    if "period" not in facts.memory:
+        facts.memory["period"] = spend_period(facts)
+    period = facts.memory["period"]
     if period is None:
         return Figure(reason="spend does not reach back one cycle before the customers won")
-    created = piece.facts.opportunities
-    whole = _worked(created, facts, period, basis)
-    share_draws = facts.weights @ np.bincount(created["unit"][whole], minlength=facts.weights.shape[1]).astype(float)
+    worked, share_draws = _worked_in_all(facts, period, basis)
     deals = piece.tables["opportunities"]
     here = deals[_worked(deals, facts, period, basis)]
     closing = deals["closed_at"].between(period.first, period.last) & deals["won"]
     won = deals[closing & (deals["new_logo"] if basis == "new_logo" else True)]
-    if not len(won) or not whole.any():
+    if not len(won) or not worked:
         return Figure(reason="no customer won in the months that the spend covers", n=len(won))
-    share = len(here) / whole.sum()
+    share = len(here) / worked
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = piece.drawn(piece.total(here)) / share_draws if piece.level != "all" else 1.0
         draws = period.spend * drawn / piece.drawn(piece.total(won))
@@ -191,6 +191,16 @@ def _worked(deals: pd.DataFrame, facts: Facts, period: _Period, basis: str) -> p
     shift = pd.Timedelta(days=period.lag)
     created = deals["created_at"].between(period.first - shift, period.last - shift)
     return created & (deals["new"] if basis == "new_logo" else True)
+
+
+def _worked_in_all(facts: Facts, period: _Period, basis: str) -> tuple[int, Array]:
+    """Opportunities of all levels that the spend was for, and the same in each resample."""
+    if basis not in facts.memory:
+        deals = facts.opportunities
+        worked = deals.loc[_worked(deals, facts, period, basis), "unit"]
+        counts = np.bincount(worked, minlength=facts.weights.shape[1]).astype(np.float32)
+        facts.memory[basis] = len(worked), (facts.weights @ counts).astype(float)
+    return facts.memory[basis]
 
 
 def _monthly_margin(piece: Slice, won: pd.DataFrame) -> Figure:
@@ -250,10 +260,10 @@ def _life(piece: Slice) -> _Life:
     if reason:
         return _Life(nothing, nothing, nothing, nothing, nothing, nothing, 0, np.nan, reason)
     months = facts.settings.economics.ltv_months
-    by_account = subscriptions.groupby("account_id")
+    by_account = subscriptions.groupby("account")
     lives = pd.DataFrame({"unit": by_account["unit"].first(), "started_at": by_account["started_at"].min()})
     running = subscriptions["ended_at"].isna() | (subscriptions["ended_at"] > facts.as_of)
-    active = running.groupby(subscriptions["account_id"]).any()
+    active = running.groupby(subscriptions["account"]).any()
     ended = by_account["ended_at"].max().where(~active, facts.as_of)
     lived = ((ended - lives["started_at"]).dt.days / DAYS_PER_MONTH).clip(lower=0)
     whole = np.minimum(np.floor(lived).astype(int), months).to_numpy()
