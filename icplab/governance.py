@@ -122,21 +122,21 @@ def backtest_tiers(before: pd.DataFrame, opportunities: pd.DataFrame, since: pd.
 
 
 def measure_plan(targets: pd.DataFrame, kpis: pd.DataFrame) -> pd.DataFrame:
-    """Plan against actual, for each target whose KPI was measured in its period.
+    """Plan against actual, for each target whose attainment was measured (`attainment` in the artefact `kpis`).
 
     Returns
     -------
-    DataFrame, one row per target: period, metric, level (segment, tier or all), target, actual, attainment (ratio; null when
-    the plan is 0), low, high (interval of the attainment where the KPI has one), short (the whole interval is below 1).
+    DataFrame, one row per target: period, metric, level (segment, tier or all), target, actual, attainment (actual / target;
+    null when the plan is 0), low, high (interval of the attainment where the KPI has one), short (the whole interval is
+    below 1; a figure without interval is never called short). The performance step turns gaps into findings.
     """
+    measured = kpis[kpis["kpi"] == "attainment"].rename(columns={"basis": "metric", "value": "attainment"})
     keys = ["period", "metric", "cut", "level"]
-    rows = _planned(targets).merge(_first_basis(kpis).rename(columns={"kpi": "metric"}), on=keys)
-    plan = rows["target"].where(rows["target"] != 0)
-    result = rows[["period", "metric", "level", "target"]].assign(
-        actual=rows["value"], attainment=rows["value"] / plan, low=rows["low"] / plan, high=rows["high"] / plan
-    )
-    result["short"] = result["high"].fillna(result["attainment"]) < 1
-    return result.sort_values(["period", "metric", "level"], ignore_index=True)
+    rows = _planned(targets)[[*keys, "target"]].merge(measured[[*keys, "attainment", "low", "high"]], on=keys)
+    rows["actual"] = rows["attainment"] * rows["target"]
+    rows["short"] = rows["high"] < 1
+    columns = ["period", "metric", "level", "target", "actual", "attainment", "low", "high", "short"]
+    return rows[columns].sort_values(["period", "metric", "level"], ignore_index=True)
 
 
 def watch_rate(wins: npt.ArrayLike, deals: npt.ArrayLike, plan: npt.ArrayLike) -> np.ndarray:
@@ -292,7 +292,6 @@ def findings(
         *_cadence_findings(as_of, previous_as_of, settings),
         *_change_findings(review.kpis, previous_as_of),
         *_backtest_findings(review.backtest),
-        *_plan_findings(review.plan),
         *_watch_findings(review.watch, settings),
         *_decision_findings(review.decisions, register),
     ]
@@ -393,20 +392,6 @@ def _backtest_findings(backtest: pd.DataFrame) -> Iterable[Finding]:
         )
     elif best["low"] > worst["high"]:
         yield Finding("backtest-hit", STEP, "info", "tiers", sentence, numbers, action="Keep the tiers.")
-
-
-def _plan_findings(plan: pd.DataFrame) -> Iterable[Finding]:
-    latest = plan[plan["period"] == plan["period"].max()] if len(plan) else plan
-    for row in latest[latest["short"]].to_dict("records"):
-        yield Finding(
-            "plan-gap",
-            STEP,
-            "watch",
-            f"{row['metric']}, {row['level']}, {row['period']}",
-            f"{row['metric']} of {row['level']} in {row['period']} reached {row['attainment']:.0%} of plan, and the interval stays below it.",
-            {"actual": row["actual"], "target": row["target"], "attainment": row["attainment"]},
-            action="Find out whether the plan or the performance is wrong, and record the decision.",
-        )
 
 
 def _watch_findings(watch: pd.DataFrame, settings: Settings) -> Iterable[Finding]:

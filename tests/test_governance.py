@@ -78,12 +78,12 @@ def test_attainment_is_actual_over_plan_and_short_only_when_the_interval_is():
         ),
     )
     kpis = kpi_rows(
-        ("all", "all", "2026Q1", "won_amount", "", 150, 100, 190, 9),
-        ("segment", "S1", "2026Q1", "win_rate", "closed", 0.3, 0.2, 0.45, 40),
-        ("all", "all", "2026Q1", "won", "", 9, np.nan, np.nan, 9),
+        ("all", "all", "2026Q1", "attainment", "won_amount", 0.75, 0.5, 0.95, 9),
+        ("segment", "S1", "2026Q1", "attainment", "win_rate", 0.75, 0.5, 1.1, 40),
+        ("all", "all", "2026Q1", "attainment", "won", np.nan, np.nan, np.nan, 9),
     )
     plan = governance.measure_plan(targets, kpis).set_index("metric")
-    assert plan.loc["won_amount", ["attainment", "short"]].tolist() == [0.75, True]
+    assert plan.loc["won_amount", ["actual", "attainment", "short"]].tolist() == [150, 0.75, True]
     assert plan.loc["win_rate", ["level", "short"]].tolist() == ["S1", False]
     assert pd.isna(plan.at["won", "attainment"]), "a plan of 0 has no attainment"
 
