@@ -12,7 +12,8 @@ SAMPLE_ACCOUNTS = 1500
 SAMPLE_MONTHS = 33  # eleven whole quarters, so that eight remain after the first year
 SAMPLE_SEED = 7
 # What a report reader should meet: accounts nobody has worked, partners, stronger and weaker channels, customers
-# that are easier to win again, and fewer events so that the folder stays small.
+# that are easier to win again, a field that is filled in only when an opportunity is won (a leak the report must set
+# aside), and fewer events so that the folder stays small.
 SAMPLE = Recipe(
     names="plausible",
     worked=0.75,
@@ -29,6 +30,7 @@ SAMPLE = Recipe(
     family_sd=0.4,
     cost_of_touch=900.0,
     activity=0.45,
+    leaks=("written_at_win",),
     segment_win=(-0.5, 0.0, 0.45, 0.8),
     acv_median=(9000.0, 16000.0, 28000.0, 45000.0),
 )
