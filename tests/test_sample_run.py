@@ -112,6 +112,8 @@ def test_the_pages_say_nothing_that_runs_or_loads(run):
         assert 'src="http' not in text
 
 
-def test_the_sample_raises_no_alarm_that_was_not_planted(store):
+def test_the_planted_leak_is_set_aside_and_nothing_else_raises_an_alarm(store):
+    traits = store.read("traits")
+    assert set(traits.loc[traits["verdict"] == "quarantined", "trait"]) == {"rollout_package"}
     urgent = store.read("findings").query("severity != 'info'")
-    assert urgent.empty, urgent[["code", "subject", "sentence"]].to_string()
+    assert set(urgent["code"]) == {"leak"}, urgent[["code", "subject", "sentence"]].to_string()
