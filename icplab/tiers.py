@@ -13,8 +13,8 @@ from icplab.core.model import (
     OUT_OF_MARKET,
     RANKED,
     Model,
-    apply_model,
     expected_value_draws,
+    place_accounts,
     probability_draws,
     value_of,
     with_cuts,
@@ -71,13 +71,7 @@ def set_tiers(
     cuts = _cuts(values, tiers, floor)
     of_draws = _draw_cuts(draws, tiers, floor)
     model = with_cuts(model, cuts, {"cuts": np.round(of_draws, 6).tolist(), "merged": merged})
-    return model, apply_tiers(model, market, scored)
-
-
-def apply_tiers(model: Model, market: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
-    """`scored` with tier, tier_confidence and icp as the frozen model gives them."""
-    fresh = apply_model(model, market)
-    return scored.assign(**{c: fresh[c] for c in ("win_probability", "tier", "tier_confidence", "icp", "fit_score")})
+    return model, place_accounts(model, market, scored)
 
 
 def measure_tiers(

@@ -91,7 +91,7 @@ def test_newton_agrees_with_statsmodels_on_weighted_rows():
     x = np.column_stack([np.ones(400), rng.normal(size=(400, 3))])
     y = (rng.random(400) < 0.4).astype(float)
     w = rng.integers(1, 4, 400).astype(float)
-    beta, covariance = _newton(y, w, x, np.full(4, 1e-10), np.zeros(4), "binomial", 1.0, 30)
+    beta, covariance = _newton(y, w, x, np.full(4, 1e-10), np.zeros(4), 30)
     outside = sm.GLM(y, x, family=sm.families.Binomial(), freq_weights=w).fit()
     assert beta == pytest.approx(outside.params, abs=1e-6)
     assert np.sqrt(np.diag(covariance)) == pytest.approx(outside.bse, abs=1e-6)

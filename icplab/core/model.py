@@ -263,13 +263,9 @@ def apply_model(model: Model, accounts: pd.DataFrame) -> pd.DataFrame:
     card. Where the model found no usable ranking, win_probability is the base rate and every tier is `insufficient`.
     """
     accounts = accounts.reset_index(drop=True)
-    out_of_market = accounts["account_type"].isin(OUT_OF_MARKET).to_numpy()
-    unassigned = (accounts["segment_id"].isna() | (accounts["segment_id"] == "unassigned")).to_numpy()
     points = account_points(model, accounts)
     probability = win_probability(model, points)
     value = value_of(model.value, accounts)
-    # Without any amounts accounts can still be ordered by likelihood; the basis says so.
-    expected = np.round(probability * value, 2) if model.value.basis != "not_measured" else np.round(probability, 6)
     scored = pd.DataFrame(
         {
             "account_id": accounts["account_id"],
@@ -278,16 +274,27 @@ def apply_model(model: Model, accounts: pd.DataFrame) -> pd.DataFrame:
             "points": points,
             "fit_score": _fit_score(model, accounts, points),
             "win_probability": np.round(probability, 6),
-            "expected_value": expected if model.value.basis != "not_measured" else np.nan,
+            "expected_value": np.round(probability * value, 2),
             "value_basis": model.value.basis,
             "flags": _flags(model, accounts),
             "reasons": _reasons(model, accounts),
         }
     )
-    scored["tier"] = _tier(model, expected, out_of_market, unassigned)
-    scored["tier_confidence"] = _tier_confidence(model, accounts, scored["tier"])
-    scored["icp"] = _icp(model, scored, out_of_market)
-    return scored
+    return place_accounts(model, accounts, scored)
+
+
+def place_accounts(model: Model, accounts: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
+    """`scored` with tier, tier_confidence and icp by the cut points the model has; rows as in `accounts`."""
+    accounts = accounts.reset_index(drop=True)
+    out_of_market = accounts["account_type"].isin(OUT_OF_MARKET).to_numpy()
+    unassigned = (accounts["segment_id"].isna() | (accounts["segment_id"] == "unassigned")).to_numpy()
+    measured = model.value.basis != "not_measured"
+    # Without any amounts accounts can still be ordered by likelihood; the basis says so.
+    order = scored["expected_value" if measured else "win_probability"].to_numpy("float64")
+    placed = scored.assign(tier=_tier(model, order, out_of_market, unassigned).set_axis(scored.index))
+    placed["tier_confidence"] = _tier_confidence(model, accounts, placed["tier"].reset_index(drop=True))
+    placed["icp"] = _icp(model, placed, out_of_market)
+    return placed
 
 
 def points_table(model: Model) -> pd.DataFrame:
@@ -435,15 +442,20 @@ def _reasons(model: Model, accounts: pd.DataFrame) -> pd.Series:
         "[" + json.dumps({"trait": "base", "level": "", "points": model.base_points}), index=accounts.index
     )
     for item in model.of("accounts"):
-        points = points_of(item, accounts)
-        levels = level_of(item, accounts)
-        both = pd.Series(list(zip(levels, points, strict=True)), index=accounts.index)
+        levels, names = pd.factorize(level_of(item, accounts))
+        points, lowest = points_of(item, accounts), int(points_of(item, accounts).min(initial=0))
         # Few distinct rows per input: render each once, then look it up.
-        rendered = {
-            pair: ", " + json.dumps({"trait": item.name, "level": pair[0], "points": int(pair[1])}, ensure_ascii=False)
-            for pair in set(both)
-        }
-        text = text + both.map(rendered).astype("str")
+        wide = len(names)
+        distinct, place = np.unique((points - lowest) * wide + levels, return_inverse=True)
+        lines = [
+            ", "
+            + json.dumps(
+                {"trait": item.name, "level": str(names[k % wide]), "points": int(k // wide) + lowest},
+                ensure_ascii=False,
+            )
+            for k in distinct
+        ]
+        text = text + pd.Series(np.array(lines, dtype=object)[place], index=accounts.index, dtype="str")
     return (text + "]").astype("str")
 
 

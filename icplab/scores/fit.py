@@ -19,7 +19,8 @@ LEVEL_P = 0.10  # levels of a category that enter when one level carries it
 BEND_P = 0.01  # a number keeps its bend only with evidence
 PRIOR_SD, PRIOR_WEIGHT = 0.3, 2.0  # prior of the spread of effects within a block: worth two effects of 0.3 log odds
 SINGLE_ROUNDS, MAX_ROUNDS = 3, 8  # rounds of selection that add one input; rounds in all
-SPREAD_STEPS, NEWTON_STEPS = 8, 25
+SPREAD_STEPS, ROUGH_STEPS, NEWTON_STEPS = 8, 4, 25  # of the variances in the fit that counts, and on the way to it
+SELECT_ROWS, SELECT_WINS = 20_000, 2_000  # opportunities, and wins, that are enough to choose inputs; all are fitted
 CLIP_LOGIT = 12.0
 
 
@@ -93,7 +94,7 @@ def fit_inputs(
     with the segment (method.md §5).
     """
     task = _Task.of(outcome, weight, nuisance, clusters, family)
-    chosen, screen = _select(task, list(forced), list(candidates), max_inputs)
+    chosen, screen = _select(task.part(), list(forced), list(candidates), max_inputs)
     fit = task.fit([*forced, *chosen])
     kept = _strongest(fit, (*forced, *chosen), max_inputs)
     # A forced input that is worth too little for a line of the card is still adjusted for.
@@ -137,11 +138,26 @@ class _Task:
         starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
         return cls(outcome[rows], w, rows, [z[rows] for z in nuisance], order, starts, family)
 
-    def fit(self, blocks: Sequence[Block]) -> _Design:
+    def part(self) -> _Task:
+        """Enough whole families for the choice of inputs; all of them where there are not many."""
+        rate = max(float(np.average(self.y, weights=self.w)), 1e-3) if self.family == "binomial" else 1.0
+        wanted = max(SELECT_ROWS, int(SELECT_WINS / rate))
+        if len(self.rows) <= wanted:
+            return self
+        family = np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, len(self.rows))))
+        place = np.empty(len(self.rows), dtype="int64")
+        place[self.order] = family  # families are numbered in the order of their ids: every k-th is a fair sample
+        kept = np.flatnonzero(place % (-(-len(self.rows) // wanted)) == 0)
+        order = np.argsort(place[kept], kind="stable")
+        starts = np.flatnonzero(np.diff(place[kept][order], prepend=-1))
+        nuisance = [z[kept] for z in self.nuisance]
+        return _Task(self.y[kept], self.w[kept], self.rows[kept], nuisance, order, starts, self.family)
+
+    def fit(self, blocks: Sequence[Block], steps: int = SPREAD_STEPS) -> _Design:
         parts = [*(b.matrix(self.rows) for b in blocks), *self.nuisance]
         matrix = np.hstack([np.ones((len(self.y), 1)), *parts])
         groups = np.repeat(np.arange(len(parts)), [m.shape[1] for m in parts])
-        ridge, penalty = fit_ridge(self.y, self.w, matrix, groups, self.family)
+        ridge, penalty = fit_ridge(self.y, self.w, matrix, groups, self.family, steps)
         return _Design(matrix, ridge, penalty)
 
 
@@ -153,7 +169,9 @@ def _select(task: _Task, forced: list[Block], candidates: list[Block], most: int
         left = [i for i in range(len(candidates)) if i not in chosen]
         if not left:
             break
-        fresh = _screen(task, [candidates[i] for i in left], task.fit([*forced, *chosen.values()])).set_axis(left)
+        fresh = _screen(
+            task, [candidates[i] for i in left], task.fit([*forced, *chosen.values()], ROUGH_STEPS)
+        ).set_axis(left)
         screen = fresh.combine_first(screen) if len(screen) else fresh
         passed = fresh[fresh["q_value"] <= SCREEN_FDR].sort_values(["p_value", "name"], kind="stable")
         passed = passed.head(1 if step < SINGLE_ROUNDS else max(most - len(chosen), 0))
@@ -164,7 +182,12 @@ def _select(task: _Task, forced: list[Block], candidates: list[Block], most: int
 
 
 def fit_ridge(
-    y: np.ndarray, w: np.ndarray, matrix: np.ndarray, groups: np.ndarray, family: str = "binomial"
+    y: np.ndarray,
+    w: np.ndarray,
+    matrix: np.ndarray,
+    groups: np.ndarray,
+    family: str = "binomial",
+    spread_steps: int = SPREAD_STEPS,
 ) -> tuple[Ridge, np.ndarray]:
     """Weighted ridge regression with one variance per group of columns, estimated from the data.
 
@@ -179,11 +202,15 @@ def fit_ridge(
         np.log(mean / (1 - mean)) if family == "binomial" and 0 < mean < 1 else (mean if family != "binomial" else 0.0)
     )
     scale = 1.0 if family == "binomial" else float(np.average((y - mean) ** 2, weights=w)) or 1.0
-    for last in range(SPREAD_STEPS):
+    gram = ((matrix * w[:, None]).T @ matrix, matrix.T @ (w * y)) if family != "binomial" else None
+    for step in range(spread_steps):
         penalty = np.concatenate([[1e-9], 1 / variance[groups]])
         # Two steps are enough before the spreads move again; the last round goes to the end.
-        steps = NEWTON_STEPS if last == SPREAD_STEPS - 1 else 2
-        beta, covariance = _newton(y, w, matrix, penalty, beta, family, scale, steps)
+        if gram is None:
+            beta, covariance = _newton(y, w, matrix, penalty, beta, NEWTON_STEPS if step == spread_steps - 1 else 2)
+        else:
+            covariance = np.linalg.inv(gram[0] / scale + np.diag(penalty))
+            beta = covariance @ (gram[1] / scale)
         square = np.bincount(groups, beta[1:] ** 2, minlength=k)
         known = size - np.bincount(groups, np.diag(covariance)[1:], minlength=k) / variance
         variance = (square + PRIOR_WEIGHT * PRIOR_SD**2) / (np.maximum(known, 0) + PRIOR_WEIGHT)
@@ -196,22 +223,13 @@ def fit_ridge(
 
 
 def _newton(
-    y: np.ndarray,
-    w: np.ndarray,
-    x: np.ndarray,
-    penalty: np.ndarray,
-    beta: np.ndarray,
-    family: str,
-    scale: float,
-    steps: int,
+    y: np.ndarray, w: np.ndarray, x: np.ndarray, penalty: np.ndarray, beta: np.ndarray, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients and their covariance under given penalties."""
+    """Logistic coefficients and their covariance under given penalties."""
     for _ in range(steps):
-        mean = _expit(x @ beta) if family == "binomial" else x @ beta
-        curve = w * mean * (1 - mean) if family == "binomial" else w / scale
-        information = (x * curve[:, None]).T @ x + np.diag(penalty)
-        slope = x.T @ (w * (y - mean) / scale) - penalty * beta
-        step = np.linalg.solve(information, slope)
+        mean = _expit(x @ beta)
+        information = (x * (w * mean * (1 - mean))[:, None]).T @ x + np.diag(penalty)
+        step = np.linalg.solve(information, x.T @ (w * (y - mean)) - penalty * beta)
         beta = beta + step * min(1.0, 3.0 / max(np.abs(step).max(), 1e-12))
         if np.abs(step).max() < 1e-8:
             break
@@ -280,7 +298,7 @@ def _drop_unneeded(task: _Task, forced: list[Block], chosen: list[Block]) -> lis
 
     One at a time: two traits that say the same thing are each unneeded given the other, but not both.
     """
-    while (unneeded := _least_needed(task.fit([*forced, *chosen]), forced, chosen)) is not None:
+    while (unneeded := _least_needed(task.fit([*forced, *chosen], ROUGH_STEPS), forced, chosen)) is not None:
         chosen = [b for b in chosen if b is not unneeded]
     return chosen
 

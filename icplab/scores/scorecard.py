@@ -243,9 +243,9 @@ def _years_kept(training: Training, subscriptions: pd.DataFrame, settings: Setti
     whole = {"": round(float(discount.sum()), 5)}
     if len(subscriptions) == 0:
         return whole, False
-    life = subscriptions.groupby("account_id").agg(
-        start=("started_at", "min"), end=("ended_at", "max"), open=("ended_at", _any_open)
-    )
+    running = subscriptions["ended_at"].isna().groupby(subscriptions["account_id"]).any()
+    life = subscriptions.groupby("account_id").agg(start=("started_at", "min"), end=("ended_at", "max"))
+    life = life.assign(open=running)
     life = life.join(training.accounts.set_index("account_id")["segment_id"], how="inner")
     if len(life) < MIN_KEPT:
         return whole, False
@@ -262,10 +262,6 @@ def _years_kept(training: Training, subscriptions: pd.DataFrame, settings: Setti
         # Proportional hazards around the market's curve: one number per segment is all that a few churns can tell.
         keep[str(segment)] = round(float((curve[:-1] ** ratio * discount).sum()), 5)
     return keep, True
-
-
-def _any_open(ends: pd.Series) -> bool:
-    return bool(ends.isna().any())
 
 
 def _life_table(lasted: np.ndarray, ended: np.ndarray, months: int) -> tuple[np.ndarray, np.ndarray]:
