@@ -201,7 +201,7 @@ def _level_finding(group: pd.DataFrame, trials: np.ndarray, p: float, differs: b
         "n": row["n"],
         "levels": len(group),
     }
-    level = formats.plain(row["level"])
+    level = f"“{formats.plain(row['level'])}”"
     if not differs:
         sentence = (
             f"The {len(group)} levels of {cut} show no difference in win rate ({basis}) beyond chance (p = {p:.2f}); "
@@ -210,9 +210,9 @@ def _level_finding(group: pd.DataFrame, trials: np.ndarray, p: float, differs: b
         return _finding("no-difference", "info", cut, sentence, numbers)
     certain = chance >= BEST and row["status"] == "ok"
     sentence = (
-        f"Win rate ({basis}) differs over {cut}; {level} is "
-        f"{'the best' if certain else 'in front, but not certainly the best'}: pooled {shown}, n = {row['n']:,.0f}, "
-        f"probability of being best {formats.percent(chance)}."
+        f"Win rate ({basis}) differs over {cut}: {level} "
+        f"{'is the best' if certain else 'leads, but is not certainly the best'}, pooled {shown}, n = {row['n']:,.0f}, "
+        f"the highest with probability {formats.percent(chance)}."
     )
     return _finding("best-level", "info", cut, sentence, numbers)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from icplab.core.config import Settings
@@ -23,6 +24,10 @@ from icplab.performance.winning import build_curve, measure_winning
 POOLED_BASES = ("closed", "mean", "median", "won_median", "new_logo", "discounted", "12m", "accounts", "decided")
 MIN_POOLED_LEVELS = 2
 TABLES = ("subscriptions", "spend", "activities", "leads", "targets", "rates")
+# Significant digits kept. Counts are exact, and so are rates; ends of intervals of money come from single-precision matrix
+# products, whose last digits may depend on the processor.
+DIGITS, DRAWN_DIGITS = 12, 6
+ENDS = ("low", "high", "pooled", "pooled_low", "pooled_high")
 
 
 def measure_kpis(
@@ -251,11 +256,21 @@ def _pool_group(group: pd.DataFrame) -> pd.DataFrame:
 
 def _as_artefact(table: pd.DataFrame) -> pd.DataFrame:
     """Declared columns, rows in key order, infinite as missing."""
-    declared = ARTEFACTS["kpis"]
+    declared, exact = ARTEFACTS["kpis"], (table["_scale"] == "rate").to_numpy()
     table = table.reindex(columns=[c.name for c in declared.columns])
-    numbers = ["value", "low", "high", "pooled", "pooled_low", "pooled_high"]
+    numbers = ["value", *ENDS]
     table[numbers] = table[numbers].astype("float64").replace([np.inf, -np.inf], np.nan)
+    for name in numbers:
+        digits = np.where(exact | (name == "value"), DIGITS, DRAWN_DIGITS)
+        table[name] = _significant(table[name].to_numpy(), digits)
     return table.sort_values(list(declared.key), kind="stable", ignore_index=True)
+
+
+def _significant(values: npt.NDArray[np.float64], digits: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Values rounded to so many significant digits."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(values))))
+        return np.where(np.isfinite(scale) & (values != 0), np.round(values * scale) / scale, values)
 
 
 def _curve_of(piece: Slice) -> pd.DataFrame:

@@ -14,7 +14,6 @@ from icplab.performance.facts import Slice
 Row = dict[str, Any]
 Array = npt.NDArray[np.float64]
 ALL = "all"
-MEASURED_ROUNDING = 12  # significant digits kept, so that a solver's last bits do not show
 
 
 def row(
