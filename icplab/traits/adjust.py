@@ -55,6 +55,18 @@ class Nuisance:
         start = None if self.start is None else self.start[keep]
         return Nuisance(self.z[:, keep], self.ridge[keep], self.block[keep], self.level[keep], start)
 
+    def plus(self, columns: Floats) -> Nuisance:
+        """With further columns, hardly penalised."""
+        more = columns.shape[1]
+        start = None if self.start is None else np.concatenate([self.start, np.zeros(more)])
+        return Nuisance(
+            np.hstack([self.z, columns]),
+            np.concatenate([self.ridge, np.full(more, WEAK)]),
+            np.concatenate([self.block, np.full(more, "level")]),
+            np.concatenate([self.level, np.full(more, "")]),
+            start,
+        )
+
     def position(self, trait: str, level: str) -> int:
         """Column that repeats this level, -1 for none."""
         found = np.flatnonzero((self.block == f"trait:{trait}") & (self.level == level))

@@ -30,6 +30,7 @@ MIN_SUPPORT = 20  # observations that have the level, and that have it not
 MIN_EXPECTED = 5.0  # expected wins and expected losses in either arm (the usual bound of two-by-two tables)
 PROMISING = 0.10  # p-value above which the sign in a later period changes no verdict, and is not computed
 SINGLE = ("flag", "multi")  # kinds whose levels stand alone; levels of the other kinds exclude each other
+STRONGER, MAX_STRONGER = 0.01, 4  # p-value from which a level of a category is held equal for the others; how many are
 CHANNEL = ("source", "region", "motion", "period", "owner")  # nuisance blocks about selling, not about the account
 ADJUSTED = ["estimate", "se", "p_value", "df", "separated"]
 
@@ -85,7 +86,8 @@ def measure_traits(
     `plan.fdr` over all traits and levels of that outcome in the scope, its adjusted interval excludes no effect, and the sign
     is the same among the later half of the observations (undated: in both halves of the families). An effect that the crude
     figures do not show at all (p above 0.2) rests on the adjustment alone: it is flagged `masked` and not claimed.
-    `insufficient` means that support is missing or that an odds ratio of 1.6 (a ratio of 1.25) would have been missed with a
+    A level of a category is tested with the stronger levels of the same category held equal, because where one level wins
+    more, all others win less than the rest. `insufficient` means that support is missing or that an odds ratio of 1.6 (a ratio of 1.25) would have been missed with a
     chance above 20 %.
     """
     traits = read_traits(catalogue, accounts, opportunities)
@@ -170,12 +172,35 @@ def _adjust(scope: Scope, group: list[Coded]) -> tuple[pd.DataFrame, Floats]:
         nuisance = nuisance.without(f"trait:{trait.name}", STANDS_FOR.get(trait.name, ""))
     x, missing = _matrix(group)
     fits, influence = _fit(scope, x, nuisance, missing, twin)
+    if trait.kind == "category":
+        fits["p_value"] = _given_stronger(scope, x, nuisance, missing, fits["p_value"].to_numpy(dtype=float))
     promising = np.flatnonzero(fits["p_value"] <= PROMISING)
     replicates = np.zeros(len(fits), dtype=bool)
     replicates[promising] = _replicates(
         scope, x[:, promising], nuisance, missing[:, promising], fits["estimate"].to_numpy()[promising]
     )
     return fits.assign(replicates=replicates), influence
+
+
+def _given_stronger(scope: Scope, x: Floats, nuisance: Nuisance, missing: Floats, p_value: Floats) -> Floats:
+    """p-values of levels of a category once its stronger levels are held equal.
+
+    Where one level wins more, all others win less "than the rest"; only what remains without that level is their own.
+    """
+    p_value = p_value.copy()
+    chosen: list[int] = []
+    rest = list(range(len(p_value)))
+    while rest and len(chosen) < MAX_STRONGER:
+        best = min(rest, key=lambda j: (np.nan_to_num(p_value[j], nan=1.0), j))
+        if not p_value[best] <= STRONGER:
+            break
+        chosen.append(best)
+        rest.remove(best)
+        given = nuisance.plus(x[:, chosen])
+        if rest:
+            again = _fit(scope, x[:, rest], given, missing[:, rest], None)[0]["p_value"].to_numpy(dtype=float)
+            p_value[rest] = np.fmax(p_value[rest], again)
+    return p_value
 
 
 def _channel_effect(scope: Scope, group: list[Coded]) -> Floats:
