@@ -430,6 +430,18 @@ def test_long_tables_are_folded_and_never_longer_than_a_page_can_bear():
     assert "<details>" not in table_html(frame.head(FIRST_ROWS + 2), "Accounts")
 
 
+def test_a_heading_that_repeats_itself_stands_once():
+    frame = pd.DataFrame({"segment": ["a", "a", "b"], "level": ["x", "y", "z"], "n": [1, 2, 3]})
+    html = table_html(frame, "c")
+    assert html.count('scope="rowgroup" rowspan="2"') == 1
+    assert [len(re.findall("<t[dh]", row)) for row in re.findall("<tr>(.*?)</tr>", html)] == [3, 3, 2, 3]
+
+
+def test_days_written_as_text_are_printed_as_days():
+    frame = pd.DataFrame({"what": ["x", "y"], "review": ["2026-12-30", ""]}).replace("", None)
+    assert "30 Dec 2026" in table_html(frame, "c")
+
+
 def test_an_empty_table_says_so():
     assert "No rows." in table_html(estimates().head(0), "c")
 

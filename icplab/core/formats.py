@@ -10,6 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
@@ -50,6 +51,7 @@ ACRONYMS = frozenset(
         "crm",
         "kpi",
         "auc",
+        "sla",
         "bic",
         "icl",
         "aic",
@@ -125,7 +127,7 @@ def number(value: float) -> str:
     """A number with about three significant digits, never in scientific notation."""
     if _missing(value):
         return MISSING
-    return _fixed(value, _number_digits(value))
+    return _fixed(value, 0 if float(value).is_integer() else _number_digits(value))
 
 
 def ratio(value: float) -> str:
@@ -170,9 +172,11 @@ def date(value: object) -> str:
     return MISSING if pd.isna(stamp) else f"{stamp.day} {MONTHS[stamp.month - 1]} {stamp.year}"
 
 
-def text(value: object) -> str:
+def text(value: object, longest: int = LONGEST) -> str:
     """Text from the data, made harmless; missing is a dash."""
-    return MISSING if value is None or (not isinstance(value, list | dict | tuple) and pd.isna(value)) else plain(value)  # type: ignore[call-overload]
+    single: Any = None if isinstance(value, list | dict | tuple) else value
+    missing = value is None or (single is not None and bool(pd.isna(single)))
+    return MISSING if missing else plain(value, longest)
 
 
 def name(value: object) -> str:
@@ -218,9 +222,16 @@ def estimate(value: float, low: float, high: float, unit: str = "", currency: st
     """
     if _missing(value) or _missing(low) or _missing(high):
         return quantity(value, unit, currency)
-    rate = UNIT_FORMATS.get(unit) == "percent"
-    shown = percent(value, percent_digits(value, low, high)) if rate else quantity(value, unit, currency)
+    shown = beside_interval(value, low, high, unit) or quantity(value, unit, currency)
     return f"{shown} ({interval(low, high, unit, value)})"
+
+
+def beside_interval(value: float, low: float, high: float, unit: str) -> str:
+    """An estimate with the digits of its interval, where they can differ from those it has alone; else nothing."""
+    kind = UNIT_FORMATS.get(unit, unit)
+    if kind == "percent":
+        return percent(value, percent_digits(value, low, high))
+    return _fixed(value, _number_digits(value or high)) if kind == "number" else ""
 
 
 def interval(low: float, high: float, unit: str = "", value: float | None = None, *, full: bool = False) -> str:
@@ -229,6 +240,8 @@ def interval(low: float, high: float, unit: str = "", value: float | None = None
     if kind in ("percent", "points"):
         digits = 1 if kind == "points" else percent_digits(high if value is None else value, low, high)
         ends = [_fixed(100 * end, digits) for end in (low, high)]
+    elif kind == "number" and value is not None:
+        ends = [_fixed(end, _number_digits(value or high)) for end in (low, high)]
     else:
         printer = money_short if kind == "money" and not full else FORMATS[kind]
         ends = [printer(end) for end in (low, high)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -14,6 +15,8 @@ from icplab.core.errors import ContractBroken, nearest
 
 FIRST_ROWS = 12  # rows of a long table that are shown at once
 LAST_ROW = 400  # rows of a table that a page holds at all
+LONGEST_CELL = 600  # characters of a text cell
+DAY = r"\d{4}-\d\d-\d\d"
 # Columns of p-values: printed alike in every table.
 P_VALUES = frozenset({"p", "q", "p_value", "q_value"})
 
@@ -83,6 +86,8 @@ def _plan(frame: pd.DataFrame, formats: dict[str, Format], labels: dict[str, str
     hidden |= {"unit"} if "unit" in formats.values() else set()
     if "status" in frame and "status" not in formats and len(frame) and frame["status"].eq("ok").all():
         hidden |= {"status"}  # says nothing
+    if "note" in frame and "note" not in formats and len(frame) and frame["note"].fillna("").eq("").all():
+        hidden |= {"note"}
     plan = []
     for name in frame.columns:
         if name in hidden:
@@ -150,14 +155,15 @@ def _guess(values: pd.Series) -> str:
     if pd.api.types.is_float_dtype(values):
         whole = values.dropna()
         return "integer" if len(whole) and bool((whole % 1 == 0).all()) else "number"
-    return "text"
+    words = values.dropna().astype("str")
+    return "date" if len(words) and bool(words.str.fullmatch(DAY).all()) else "text"
 
 
 def _label(name: object, form: Format, labels: dict[str, str], has_interval: bool, currency: str) -> str:
     if name in labels:
-        return fmt.plain(labels[str(name)])
+        return _capital(fmt.plain(labels[str(name)]))
     words = fmt.name(str(name)).strip()
-    words = words if len(words) < 2 else words[0].upper() + words[1:]
+    words = words if name in P_VALUES else _capital(words)
     if form in ("days", "months") and str(form) not in words.lower():
         words += f" ({form})"
     if form in ("money", "money_short") and currency:
@@ -165,10 +171,16 @@ def _label(name: object, form: Format, labels: dict[str, str], has_interval: boo
     return words + (", 95 % interval" if has_interval and words in ("Value",) else "")
 
 
+def _capital(words: str) -> str:
+    return words if len(words) < 2 else words[0].upper() + words[1:]
+
+
 def _print(value: object, kind: object) -> str:
     """One cell; `kind` is a format or the unit of an estimate."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if kind == "text":
+        return fmt.text(value, LONGEST_CELL)
     if kind in fmt.FORMATS:
         return fmt.FORMATS[str(kind)](value)
     return fmt.quantity(value, str(kind).removeprefix("in "))  # type: ignore[arg-type]
@@ -185,17 +197,16 @@ def _estimate_cell(value: float, low: float, high: float, kind: str) -> str:
     shown = escape(_print(value, kind))
     if pd.isna(value) or pd.isna(low) or pd.isna(high):
         return shown
-    if kind == "percent":
-        shown = escape(fmt.percent(value, fmt.percent_digits(value, low, high)))
+    shown = escape(fmt.beside_interval(value, low, high, kind)) or shown
     return f'{shown} <span class="icp-ci">({escape(fmt.interval(low, high, kind.removeprefix("in "), value, full=True))})</span>'
 
 
 def _table(columns: list[_Column], cells: list[list[str]], start: int, stop: int, caption: str, name: str) -> str:
     heads = "".join(f'<th scope="col"{_class(c)}>{escape(c.label)}</th>' for c in columns)
-    rows = "".join(
-        f"<tr>{''.join(_cell(c, value, i == 0) for i, (c, value) in enumerate(zip(columns, row, strict=True)))}</tr>"
-        for row in zip(*(column[start:stop] for column in cells), strict=True)
-    )
+    parts = [column[start:stop] for column in cells]
+    headings = _headings(columns[0], parts[0]) if parts else []
+    others = [[f"<td{_class(c)}>{v}</td>" for v in part] for c, part in zip(columns[1:], parts[1:], strict=True)]
+    rows = "".join(f"<tr>{''.join(row)}</tr>" for row in zip(headings, *others, strict=True))
     body = rows or f'<tr><td class="t" colspan="{max(1, len(columns))}">No rows.</td></tr>'
     return (
         f'<div class="icp-scroll" role="group" aria-label="Table: {name}" tabindex="0"><table class="icp-table">'
@@ -203,12 +214,20 @@ def _table(columns: list[_Column], cells: list[list[str]], start: int, stop: int
     )
 
 
-def _cell(column: _Column, value: str, first: bool) -> str:
-    return f'<th scope="row"{_class(column)}>{value}</th>' if first else f"<td{_class(column)}>{value}</td>"
+def _headings(column: _Column, values: list[str]) -> list[str]:
+    """Row headings; text that repeats itself stands once, beside all of its rows."""
+    runs = [(value, len(list(same))) for value, same in itertools.groupby(values)]
+    if column.numeric or len(runs) == len(values):
+        return [f'<th scope="row"{_class(column)}>{value}</th>' for value in values]
+    cells: list[str] = []
+    for value, rows in runs:
+        span = f' rowspan="{rows}"' if rows > 1 else ""
+        cells += [f'<th scope="row{"group" if span else ""}"{span}{_class(column)}>{value}</th>', *[""] * (rows - 1)]
+    return cells
 
 
 def _class(column: _Column) -> str:
-    return "" if column.numeric else ' class="d"' if column.format == "date" else ' class="t"'
+    return "" if column.numeric else ' class="d"' if column.format in ("date", "name") else ' class="t"'
 
 
 def _rest(shown: int, kept: int, rows: int) -> str:
