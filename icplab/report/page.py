@@ -63,7 +63,9 @@ def render_page(
     failure = _failure(cells) or _told(about.get("failure"))
     about["title"] = title or _first_heading(cells) or about.get("title") or cells.metadata.get("title") or page.stem
     facts = provenance(page.parent, about, notebook)
-    view = {"about": about, "facts": facts, "toc": _contents(sections, failure), "failure": failure}
+    # A failed run has the pages that were finished so far, and no council pack.
+    never = {name for name, _ in about["pages"] if failure and not (page.parent / f"{name}.html").is_file()}
+    view = {"about": about, "facts": facts, "toc": _contents(sections, failure), "failure": failure, "never": never}
     html = _render(sections, view)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html, encoding="utf-8")
