@@ -81,16 +81,19 @@ def audit_leaks(
     region, do not hold the wins' share of it; (c) a blank tells won from lost, and the open ones do not show that the blank
     was there before; or (d) it told won from lost in the earlier cohorts and says nothing in the later ones.
     """
+    from threadpoolctl import threadpool_limits
+
     traits = read_traits(catalogue, accounts, opportunities)
     accounts = accounts.sort_values("account_id", kind="stable", ignore_index=True)
     rows = opportunities[opportunities["account_id"].isin(accounts["account_id"])]
     rows = rows.sort_values(["created_at", "opportunity_id"], kind="stable", ignore_index=True)
     first = ~rows.duplicated("account_id")
     tables = []
-    for table, part in (("accounts", rows[first]), ("opportunities", rows)):
-        wanted = [t for t in traits if t.table == table]
-        if wanted and part["status"].isin(["won", "lost"]).any():
-            tables.append(_audit_table(wanted, part.reset_index(drop=True), accounts, segments, field_history))
+    with threadpool_limits(1):  # as in `measure_traits`
+        for table, part in (("accounts", rows[first]), ("opportunities", rows)):
+            wanted = [t for t in traits if t.table == table]
+            if wanted and part["status"].isin(["won", "lost"]).any():
+                tables.append(_audit_table(wanted, part.reset_index(drop=True), accounts, segments, field_history))
     if not tables:
         return pd.DataFrame(columns=COLUMNS)
     audit = pd.concat(tables, ignore_index=True)

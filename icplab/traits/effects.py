@@ -10,6 +10,7 @@ from icplab.core.config import Settings
 from icplab.core.schema import ALL, ARTEFACTS, OUTCOMES, check_artefact
 from icplab.core.stats.linear import fit_linear_candidates
 from icplab.core.stats.logistic import fit_with_influence, score_candidates
+from icplab.core.stats.multiplicity import global_test
 from icplab.traits.adjust import STANDS_FOR, Coded, Nuisance
 from icplab.traits.levels import TREND, read_traits
 from icplab.traits.outcomes import LOGGED, observe
@@ -21,7 +22,7 @@ from icplab.traits.scopes import (
     build_scopes,
     families_with,
 )
-from icplab.traits.verdicts import judge
+from icplab.traits.verdicts import LEVEL, judge
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -76,7 +77,8 @@ def measure_traits(
         The artefact `traits` (contract), one row per scope, trait, level and outcome. Besides the declared columns:
         `shrunken` (the adjusted ratio pulled towards 1 by how much effects of this outcome vary at all: the one to quote),
         `p_value`, `families` (account families with the level), `rate` and `rate_without` (crude rate or mean with and
-        without), `n_needed` (observations that would settle an `insufficient` row).
+        without), `n_needed` (observations that would settle an `insufficient` row). Segments have rows for winning, and for
+        another outcome where anything at all is associated with it in the whole market.
 
     Notes
     -----
@@ -90,22 +92,31 @@ def measure_traits(
     more, all others win less than the rest. `insufficient` means that support is missing or that an odds ratio of 1.6 (a ratio of 1.25) would have been missed with a
     chance above 20 %.
     """
+    from threadpoolctl import threadpool_limits
+
     traits = read_traits(catalogue, accounts, opportunities)
     accounts = accounts.sort_values("account_id", kind="stable", ignore_index=True)
     memberships = build_memberships(accounts["account_id"], segments, posteriors)
     barred = set() if audit is None else set(audit.loc[audit["quarantined"].astype(bool), "trait"])
-    tables = [
-        _measure_scope(scope, barred)
-        for outcome in OUTCOMES
-        for scope in build_scopes(
-            outcome, observe(outcome, opportunities, subscriptions, as_of), accounts, memberships, traits, barred
-        )
-    ]
+    tables = []
+    with threadpool_limits(1):  # many small products: threads would only wait for each other, and round differently
+        for outcome in OUTCOMES:
+            observations = observe(outcome, opportunities, subscriptions, as_of)
+            scopes = build_scopes(outcome, observations, accounts, memberships, traits, barred)
+            for scope in scopes:
+                tables.append(_measure_scope(scope, barred))
+                if outcome != "win" and scope.scope == ALL and not _anything(tables[-1]):
+                    break  # its segments could not be opened
     tables = [t for t in tables if len(t)]
     if not tables:
         return check_artefact("traits", ARTEFACTS["traits"].empty())
     rows = judge(pd.concat(tables, ignore_index=True), audit, fdr=settings.plan.fdr)
     return check_artefact("traits", rows)
+
+
+def _anything(table: pd.DataFrame) -> bool:
+    """Whether the whole market's global test passes before any adjustment for the number of outcomes."""
+    return len(table) > 0 and global_test(table["p_value"].where(table["enough"].astype(bool))) <= LEVEL
 
 
 def _measure_scope(scope: Scope, barred: set[str]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,8 +43,8 @@ def build_scopes(
     memberships: pd.DataFrame,
     traits: list[Trait],
     barred: set[str],
-) -> list[Scope]:
-    """The whole market and its segments, as far as they hold enough observations of this outcome.
+) -> Iterator[Scope]:
+    """The whole market, then its segments, as far as they hold enough observations of this outcome.
 
     `memberships` has one row per row of `accounts`: a column per segment, and `hard`, the label. Traits in `barred` take no
     part in the adjustment.
@@ -52,7 +53,6 @@ def build_scopes(
     on_accounts = {t.name: code_levels(t, accounts[t.name]) for t in traits if t.table == "accounts"}
     names = [str(c) for c in memberships if c != "hard"]
     hard = memberships["hard"].to_numpy()[rows["place"].to_numpy(dtype=int)] if len(rows) else np.array([])
-    scopes = []
     for scope in [ALL, *(names if len(names) > 1 else [])]:
         part = rows.loc[np.ones(len(rows), bool) if scope == ALL else hard == scope].reset_index(drop=True)
         if not _enough(outcome, part):
@@ -62,8 +62,7 @@ def build_scopes(
         background = [c for c in coded if c.trait.table == "accounts" and c.trait.name not in barred]
         nuisance = build_nuisance(part, soft, background, logged=outcome in LOGGED)
         dated = bool(part["created_at"].notna().any())
-        scopes.append(Scope(outcome, scope, part, coded, nuisance, _later_half(part, dated), dated))
-    return scopes
+        yield Scope(outcome, scope, part, coded, nuisance, _later_half(part, dated), dated)
 
 
 def build_memberships(account_id: pd.Series, segments: pd.DataFrame, posteriors: pd.DataFrame | None) -> pd.DataFrame:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from icplab.core.schema import ALL, ARTEFACTS
 from icplab.core.stats.multiplicity import benjamini_hochberg, global_test, open_families
 from icplab.traits.levels import TREND
 from icplab.traits.outcomes import LOGGED
+
+Floats = NDArray[np.floating]
 
 LEVEL = 0.05  # of global tests, and of intervals
 RELEVANT_ODDS, RELEVANT_RATIO = np.log(1.6), np.log(1.25)  # effects a team would act on; power is judged against them
@@ -86,22 +89,23 @@ def _shrink(rows: pd.DataFrame) -> pd.Series:
 
     One normal prior for all would pull the few real effects as hard as the many idle ones.
     """
-    shrunken = pd.Series(np.nan, index=rows.index)
-    estimate, noise = rows["estimate"].astype("float64"), rows["se"].astype("float64") ** 2
-    judged = rows["enough"].astype(bool) & estimate.notna() & (noise > 0)
-    for _, place in rows.groupby(["outcome", "scope"], sort=True).groups.items():
-        part = judged.loc[place]
-        slab, share = _mixture(estimate[place][part], noise[place][part])
+    estimate = rows["estimate"].to_numpy(dtype=float)
+    noise = rows["se"].to_numpy(dtype=float) ** 2
+    judged = rows["enough"].to_numpy(dtype=bool) & np.isfinite(estimate) & (noise > 0)
+    shrunken = np.full(len(rows), np.nan)
+    for place in rows.groupby(["outcome", "scope"], sort=True).indices.values():
+        part = place[judged[place]]
+        slab, share = _mixture(estimate[part], noise[part])
         real = _chance(estimate[place], noise[place], slab, share)
-        means = [estimate[place] * v**2 / (v**2 + noise[place]) for v in (slab, SPIKE)]
-        shrunken.loc[place] = real * means[0] + (1 - real) * means[1]
+        as_real, as_idle = (estimate[place] * v**2 / (v**2 + noise[place]) for v in (slab, SPIKE))
+        shrunken[place] = real * as_real + (1 - real) * as_idle
     return pd.Series(np.exp(shrunken), index=rows.index)
 
 
-def _mixture(estimate: pd.Series, noise: pd.Series, slab: float | None = None) -> tuple[float, float]:
+def _mixture(estimate: Floats, noise: Floats, slab: float | None = None) -> tuple[float, float]:
     """Width of real effects and their share, by expectation-maximisation; a `slab` given is kept."""
     width, share = slab or SLAB, 0.05
-    if estimate.empty:
+    if not len(estimate):
         return width, share
     for _ in range(50):
         real = _chance(estimate, noise, width, share)
@@ -111,14 +115,11 @@ def _mixture(estimate: pd.Series, noise: pd.Series, slab: float | None = None) -
     return width, share
 
 
-def _chance(estimate: pd.Series, noise: pd.Series, slab: float, share: float) -> pd.Series:
+def _chance(estimate: Floats, noise: Floats, slab: float, share: float) -> Floats:
     """Probability that an effect is real rather than idle."""
-    from scipy import stats
-
-    log_odds = stats.norm.logpdf(estimate, scale=np.sqrt(noise + slab**2))
-    log_odds = log_odds - stats.norm.logpdf(estimate, scale=np.sqrt(noise + SPIKE**2))
-    chance = 1 / (1 + np.exp(-np.clip(log_odds + np.log(share / (1 - share)), -500, 500)))
-    return pd.Series(chance, index=estimate.index)
+    wide, narrow = noise + slab**2, noise + SPIKE**2
+    log_odds = 0.5 * (np.log(narrow / wide) + estimate**2 * (1 / narrow - 1 / wide)) + np.log(share / (1 - share))
+    return 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
 
 
 def _flags(rows: pd.DataFrame, masked: pd.Series, audit: pd.DataFrame | None) -> pd.Series:
@@ -165,25 +166,24 @@ def _segment_specific(rows: pd.DataFrame) -> pd.Series:
         key = [part["trait"], part["level"]]
         weighted = precision * part["estimate"].astype("float64")
         others = precision.groupby(key).transform("sum") - precision
-        comparable = others > 0
-        elsewhere = (weighted.groupby(key).transform("sum") - weighted)[comparable] / others[comparable]
-        difference = part["estimate"].astype("float64")[comparable] - elsewhere
-        noise = 1 / precision[comparable] + 1 / others[comparable]
-        chance = _chance(difference, noise, SLAB, _mixture(difference, noise, SLAB)[1])
-        far = _beyond(difference, noise, SLAB) * chance + _beyond(difference, noise, SPIKE) * (1 - chance)
+        elsewhere = (weighted.groupby(key).transform("sum") - weighted) / others.where(others > 0)
+        difference = (part["estimate"].astype("float64") - elsewhere).dropna()
+        noise = (1 / precision + 1 / others.where(others > 0)).reindex(difference.index).to_numpy()
+        chance = _chance(difference.to_numpy(), noise, SLAB, _mixture(difference.to_numpy(), noise, SLAB)[1])
+        far = _beyond(difference.to_numpy(), noise, SLAB) * chance + _beyond(difference.to_numpy(), noise, SPIKE) * (
+            1 - chance
+        )
         flagged.loc[difference.index[far >= SURE]] = True
     return flagged
 
 
-def _beyond(difference: pd.Series, noise: pd.Series, prior: float) -> pd.Series:
+def _beyond(difference: Floats, noise: Floats, prior: float) -> Floats:
     """Posterior probability that a difference exceeds DIFFERENT in size, under a normal prior."""
     from scipy import stats
 
     pull = prior**2 / (prior**2 + noise)
     mean, spread = difference * pull, np.sqrt(noise * pull)
-    return pd.Series(
-        stats.norm.sf((DIFFERENT - mean) / spread) + stats.norm.cdf((-DIFFERENT - mean) / spread), difference.index
-    )
+    return stats.norm.sf((DIFFERENT - mean) / spread) + stats.norm.cdf((-DIFFERENT - mean) / spread)
 
 
 def _finish(rows: pd.DataFrame) -> pd.DataFrame:
