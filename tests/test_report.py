@@ -285,6 +285,8 @@ def test_a_kernel_that_died_is_told_by_the_runner(tmp_path):
     notebook = hostile_notebook(tmp_path / "n.ipynb", [nbformat.v4.new_markdown_cell("# Q")])
     html = render_failure(notebook, tmp_path / "p.html", CONTEXT, message=f"killed {HOSTILE[0]}").read_text()
     assert f"killed {HOSTILE[0]}" in Page(html).text
+    assert "ended from outside" in Page(html).text
+    assert "traceback" not in Page(html).text
     assert live(html) == []
 
 

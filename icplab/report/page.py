@@ -59,8 +59,8 @@ def render_page(
     about = dict(context or {})
     about["pages"] = navigation(about.get("pages") or nav)
     about["step"] = page.stem
-    sections = _sections(cells)
     failure = _failure(cells) or _told(about.get("failure"))
+    sections = _sections(cells, stopped=bool(failure))
     about["title"] = title or _first_heading(cells) or about.get("title") or cells.metadata.get("title") or page.stem
     facts = provenance(page.parent, about, notebook)
     # A failed run has the pages that were finished so far, and no council pack.
@@ -155,10 +155,10 @@ def _render(sections: list[dict[str, Any]], view: Mapping[str, Any]) -> str:
     return body
 
 
-def _sections(cells: Any) -> list[dict[str, Any]]:
+def _sections(cells: Any, stopped: bool) -> list[dict[str, Any]]:
     """The cells a page shows, in order: Markdown already cleaned and its headings numbered, code behind its results.
 
-    Everything after a failed cell is left out: it did not run.
+    Of a notebook that stopped, everything from the first cell that did not run is left out.
     """
     taken: dict[str, int] = {}
     shown: list[dict[str, Any]] = []
@@ -171,6 +171,8 @@ def _sections(cells: Any) -> list[dict[str, Any]]:
             html, headings = number_headings(clean_markdown(cell.source), taken)
             shown.append({"cell_type": "markdown", "source": html, "headings": headings, "metadata": {}})
         elif cell.cell_type == "code":
+            if stopped and cell.get("execution_count") is None and not cell.outputs:
+                break
             quiet.append(cell.source.strip())
             outputs = [o for o in cell.outputs if _is_shown(o)]
             if outputs:
@@ -266,7 +268,7 @@ def _failure(cells: Any) -> dict[str, Any] | None:
 
 def _told(message: object) -> dict[str, Any] | None:
     """A failure that only the runner knows of."""
-    blank = {"kind": "stopped from outside", "section": "", "cell": "?", "yours": False, "trace": ""}
+    blank = {"kind": "", "section": "", "cell": "", "yours": False, "trace": ""}
     return {**blank, "message": str(message)} if message else None
 
 
