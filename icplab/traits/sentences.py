@@ -131,7 +131,7 @@ def _reversals(traits: pd.DataFrame) -> list[Finding]:
 def _confounded(traits: pd.DataFrame) -> list[Finding]:
     """Traits that only ride on a channel or a seller (to watch), and how many only ride on segment and size."""
     rows = _flagged(traits, "confounded")
-    rows = rows[~rows["flags"].str.split(";").map(lambda f: "reversal" in f)]
+    rows = rows[~(";" + rows["flags"] + ";").str.contains(";reversal;", regex=False)]
     by_channel = rows[rows["flags"].str.contains("by_channel")]
     found = []
     for row in by_channel.head(SHOWN).to_dict("records"):
