@@ -176,12 +176,15 @@ def _with_background(plain: Nuisance, background: Nuisance | None, y: Floats, un
         return plain
     z = np.hstack([plain.z, background.z])
     part = slice(None, None, -(-len(y) // EVIDENCE_ROWS))
-    best, start, ridge, found = -np.inf, None, plain.ridge, None
+    evidence, found, tried = [], None, []
     for spread in SPREADS:
-        tried = np.concatenate([plain.ridge, background.ridge / (spread * unit) ** 2])
-        evidence, found = _evidence(y[part], z[part], tried, logged, found)
-        if evidence > best:
-            best, start, ridge = evidence, found, tried
+        tried.append(np.concatenate([plain.ridge, background.ridge / (spread * unit) ** 2]))
+        value, found = _evidence(y[part], z[part], tried[-1], logged, found)
+        evidence.append((value, found))
+    best = int(np.argmax([e for e, _ in evidence]))
+    if best == 0:
+        return plain  # the other traits explain nothing
+    start, ridge = evidence[best][1], tried[best]
     block, level = (np.concatenate([getattr(plain, a), getattr(background, a)]) for a in ("block", "level"))
     return Nuisance(z, ridge, block, level, start)
 

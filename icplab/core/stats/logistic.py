@@ -243,7 +243,8 @@ def _separated(y: Floats, x: Floats) -> Flags:
     wins, rows = y @ has, has.sum(axis=0)
     inside = (wins == 0) | (wins == rows)
     outside = (y.sum() - wins == 0) | (y.sum() - wins == len(y) - rows)
-    return ((x == 0) | (x == 1)).all(axis=0) & (inside | outside)
+    varies = (rows > 0) & (rows < len(y))
+    return ((x == 0) | (x == 1)).all(axis=0) & varies & (inside | outside)
 
 
 def _fit_all(task: Task, whole: Block, null: Floats) -> tuple[pd.DataFrame, Floats]:
