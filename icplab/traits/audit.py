@@ -21,7 +21,10 @@ from icplab.traits.scopes import build_memberships
 Floats = NDArray[np.floating]
 
 ASSOCIATED = 6.0  # standard errors between won and lost from which a column is worth suspecting
-BEYOND_WON = 2.0
+BEYOND_WON, BEYOND_SMALL = 2.0, 1.5
+INFORMATIVE = (
+    0.03  # difference that the wins' share makes among open opportunities, from which the test is at full strength
+)
 INCONSISTENT = 3.0  # standard errors between open opportunities and what their cohorts' outcomes lead to expect
 # Wins close sooner, so that among those still open fewer will be won than among those closed.
 OPEN_SHARE = 0.8
@@ -227,6 +230,8 @@ def _open_test(trait: Trait, values: pd.Series, rows: pd.DataFrame, design: Floa
     held_z = np.sign(won) * held / np.sqrt(np.maximum((by_open**2).sum(axis=0), 1e-12))
     # Looking even more like the won ones than expected is doubtful too, but may be a slow cycle: it takes more.
     gap_z = np.maximum(gap_z, -gap_z - BEYOND_WON)
+    # Where the wins' share is small, the open ones can only differ by luck, or by much: it takes more, too.
+    gap_z = gap_z - np.where(share * np.abs(won) < INFORMATIVE, BEYOND_SMALL, 0.0)
     evidence = np.where(np.abs(won_z) > ASSOCIATED, gap_z, np.nan)
     levels = evidence[:-1][~np.isnan(evidence[:-1])]
     return {
