@@ -14,6 +14,7 @@ from icplab.core.store import sha256_of
 from icplab.run import gather, kernels, notebooks, pipeline
 from icplab.run.lock import hold_lock
 from icplab.run.notebooks import check_overrides, convert, find_notebooks, read_parameters, select_notebooks
+from icplab.run.order import read_needs, with_needs
 from icplab.run.pipeline import run_quarter
 from icplab.run.plan import RunOptions, period_of
 from icplab.run.publish import verify_run
@@ -330,6 +331,57 @@ def test_notebooks_are_found_by_name_short_name_and_number(tmp_path):
     overrides, problems = check_overrides(["segments.k=4", "30.name=a.b=c"], found)
     assert overrides == {"30_segments": {"k": 4, "name": "a.b=c"}}
     assert not problems
+
+
+def artefacts(name: str, *cells: str) -> tuple[str, ...]:
+    """Cells of a notebook that opens its step in the usual way."""
+    return ("from icplab.step import open_step", f'step = open_step("{name}", run=run)', "show_header(step)", *cells)
+
+
+def exchange(folder: Path, **books: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """What each notebook needs."""
+    for name, cells in books.items():
+        write_notebook(folder, name.removeprefix("n"), *artefacts(name.removeprefix("n"), *cells))
+    return read_needs(find_notebooks(folder))
+
+
+def test_a_notebook_needs_those_that_write_what_it_reads(tmp_path):
+    needs = exchange(
+        tmp_path,
+        n10_a=('step.write("kpis", x)', "step.finish(found)"),
+        n20_b=('step.write_json("plan", step.accounts)', "step.finish(found)"),
+        n30_c=('step.read("kpis").head(step.as_of)', 'step.write("traits", 1)'),
+        n40_d=('f(step.read_json("plan") if step.has("traits") else 0)',),
+        n50_e=('step.read("findings")',),
+    )
+    assert needs == {"10_a": (), "20_b": (), "30_c": ("10_a",), "40_d": ("20_b", "30_c"), "50_e": ("10_a", "20_b")}
+    assert with_needs({"40_d"}, needs) == {"10_a", "20_b", "30_c", "40_d"}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["step.read(name)", "step.folder / 'x'", "f(step)", "step.store", "again = step", "step.read(*names)", "%magic"],
+)
+def test_a_notebook_whose_reading_cannot_be_told_needs_all_before_it(tmp_path, cell):
+    assert exchange(tmp_path, n10_a=("1",), n20_b=("1",), n30_c=(cell,))["30_c"] == ("10_a", "20_b")
+
+
+def test_a_writer_of_unknown_artefacts_is_needed_by_every_reader(tmp_path):
+    needs = exchange(tmp_path, n10_a=("step.write(name, x)",), n20_b=('step.read("kpis")',), n30_c=("step.seed",))
+    assert needs["20_b"] == ("10_a",)
+
+
+def test_a_changed_step_leaves_those_alone_that_read_nothing_of_it(project):
+    opened = 'from icplab.step import open_step; step = open_step("{0}", workspace="", run=run, as_of=as_of, seed=seed)'
+    for name in ("10_align", "30_segments"):
+        write_notebook(project / "notebooks", name, opened.format(name), "step.finish([])")
+    run()
+    work = project / "reports/.staging/work/notebooks"
+    before = {p.stem: p.stat().st_mtime_ns for p in work.glob("*")}
+    write_notebook(project / "notebooks", "10_align", opened.format("10_align"), "2", "step.finish([])")
+    run(resume=True)
+    again = {p.stem for p in work.glob("*") if p.stat().st_mtime_ns != before[p.stem]}
+    assert again == {"10_align", "70_governance"}
 
 
 def test_a_folder_without_notebooks_is_said_to_be_one(tmp_path):

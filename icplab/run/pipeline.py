@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ from icplab.run.gather import code_hash, gather_run, manifest_facts
 from icplab.run.kernels import KernelsAhead, Zygote
 from icplab.run.lock import hold_lock
 from icplab.run.notebooks import Notebook
+from icplab.run.order import read_needs, with_needs
 from icplab.run.plan import Run, RunOptions, check_date, period_of, plan_run, title_of
 from icplab.run.progress import from_here
 from icplab.run.publish import find_runs, heal_reports, publish_run, remove_folder, verify_run, write_manifest
@@ -141,12 +142,11 @@ def _run_notebooks(run: Run, zygote: Zygote) -> None:
     with ThreadPoolExecutor(1, "pages") as renderer:
         pages: list[Future] = []
         for notebook in todo:
-            with run.progress.step(notebook.name, title_of(notebook)):
-                outcome = _run_one(run, notebook, kernels.take)
-                pages.append(renderer.submit(_render_page, run, notebook, outcome, first=not pages))
-                if not outcome.ok:
-                    pages[-1].result()
-                    raise StageFailed(_keep_failed(run, notebook, outcome))
+            outcome = _run_one(run, kernels.take, notebook)
+            pages.append(renderer.submit(_render_page, run, notebook, outcome, first=not pages))
+            if not outcome.ok:
+                pages[-1].result()
+                raise StageFailed(_keep_failed(run, notebook, outcome))
         for page in pages:
             page.result()
 
@@ -166,17 +166,18 @@ def _render_page(run: Run, notebook: Notebook, outcome: Outcome, first: bool) ->
 
 
 def _unfinished(run: Run) -> list[Notebook]:
-    """The notebooks to run: those asked for, and those before them whose kept results are not from this very input."""
+    """The notebooks to run: those asked for, and those they need whose kept results are not from this very input."""
     wanted = {n.name for n in run.selected}
-    latest = max(wanted)
+    run.needs = read_needs(run.notebooks)
     run.keys = _keys(run)
     finished = finished_steps(run.work, run.keys)
     forced = wanted if (run.options.only or run.options.start) else set()
-    todo = [n for n in run.notebooks if n.name <= latest and (n.name not in finished or n.name in forced)]
+    due = with_needs(wanted, run.needs) if run.options.only else {n.name for n in run.notebooks}
+    todo = [n for n in run.notebooks if n.name in due and (n.name not in finished or n.name in forced)]
     for name in sorted(finished - {n.name for n in todo}):
         run.progress.say(f"{name:<15} kept from the interrupted run")
     for notebook in run.notebooks:
-        if notebook in todo or (notebook.name > latest and notebook.name not in finished):
+        if notebook in todo or notebook.name not in finished:
             forget_step(run.work, notebook.name)
     return todo
 
@@ -195,19 +196,21 @@ def _keys(run: Run) -> dict[str, str]:
         own = {
             "source": sha256_of(notebook.path),
             "parameters": run.parameters(notebook),
-            "before": list(keys.values()),
+            "before": [keys[name] for name in run.needs[notebook.name]],
         }
         keys[notebook.name] = step_key(base, own)
     return keys
 
 
-def _run_one(run: Run, notebook: Notebook, kernel: Any) -> Outcome:
+def _run_one(run: Run, kernel: Callable[[], Any], notebook: Notebook) -> Outcome:
     """Execute one notebook; a step counts as done when its notebook ran to the end and closed its step."""
     target = run.work / "notebooks" / f"{notebook.name}.ipynb"
     target.parent.mkdir(exist_ok=True)
-    outcome = execute_notebook(notebook, target, run.parameters(notebook), kernel)
-    if outcome.ok and not (run.work / "steps" / notebook.name / "done.json").is_file():
-        return Outcome(target, "ran to its end but did not close its step (step.finish is missing)")
+    with run.progress.step(notebook.name, title_of(notebook)) as shown:
+        outcome = execute_notebook(notebook, target, run.parameters(notebook), kernel)
+        if outcome.ok and not (run.work / "steps" / notebook.name / "done.json").is_file():
+            outcome = Outcome(target, "ran to its end but did not close its step (step.finish is missing)")
+        shown.failed = not outcome.ok
     return outcome
 
 

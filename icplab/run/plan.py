@@ -49,6 +49,7 @@ class Run:
     target: Path = Path()
     previous: tuple[Path, dict] | None = None
     keys: dict[str, str] = field(default_factory=dict)
+    needs: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:

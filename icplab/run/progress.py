@@ -7,11 +7,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 REFRESH_SECONDS = 0.5
 _CLEAR = "\r\x1b[2K"
+
+
+@dataclass
+class Shown:
+    """A line on the terminal; whoever shows it may say that it failed without an exception."""
+
+    failed: bool = False
 
 
 class Progress:
@@ -31,40 +39,49 @@ class Progress:
         self.times: dict[str, float] = {}
         self.lines: list[str] = []
         self._live = not quiet and self.stream.isatty()
+        self._running: tuple[str, str, float] | None = None
+        self._lock = threading.Lock()
+        self._counter: threading.Thread | None = None
 
     @contextmanager
-    def step(self, name: str, doing: str) -> Iterator[None]:
+    def step(self, name: str, doing: str) -> Iterator[Shown]:
         """Show what runs while the block does, then how long it took."""
         began = time.monotonic()
-        stop = threading.Event()
-        counter = threading.Thread(target=self._count, args=(name, doing, began, stop), daemon=True)
-        if self._live:
-            counter.start()
-        how = "failed after "
+        self._running = (name, doing, began)
+        self._start_counter()
+        shown = Shown()
         try:
-            yield
-            how = ""
+            yield shown
+        except BaseException:
+            shown.failed = True
+            raise
         finally:
-            stop.set()
-            if self._live:
-                counter.join()
+            self._running = None
+            how = "failed after " if shown.failed else ""
             self.times[name] = round(time.monotonic() - began, 3)
-            self._print(f"{_line(name, doing)} {how}{self.times[name]:.1f} s")
+            self.say(f"{_line(name, doing)} {how}{self.times[name]:.1f} s")
 
     def say(self, text: str) -> None:
         """One line."""
-        self._print(text)
+        with self._lock:
+            self.lines.append(text)
+            if not self.quiet:
+                print(f"{_CLEAR if self._live else ''}{text}", file=self.stream, flush=True)
 
-    def _count(self, name: str, doing: str, began: float, stop: threading.Event) -> None:
-        while not stop.wait(REFRESH_SECONDS):
-            print(
-                f"{_CLEAR}{_line(name, doing)} {time.monotonic() - began:.0f} s …", end="", file=self.stream, flush=True
-            )
+    def _start_counter(self) -> None:
+        if self._live and not self._counter:
+            self._counter = threading.Thread(target=self._count, daemon=True)
+            self._counter.start()
 
-    def _print(self, text: str) -> None:
-        self.lines.append(text)
-        if not self.quiet:
-            print(f"{_CLEAR if self._live else ''}{text}", file=self.stream, flush=True)
+    def _count(self) -> None:
+        """Keep one line that shows what runs, and for how long it has."""
+        while True:
+            time.sleep(REFRESH_SECONDS)
+            with self._lock:
+                if self._running:
+                    name, doing, began = self._running
+                    text = f"{_line(name, doing)} {time.monotonic() - began:.0f} s …"
+                    print(f"{_CLEAR}{text}", end="", file=self.stream, flush=True)
 
 
 def from_here(path: Path) -> str:

@@ -69,7 +69,7 @@ def score_file(accounts: Path | str, model: Model) -> Scored:
     frame["n_opportunities"] = 0.0
     members = with_posteriors(assign_segments(model.segments, frame), posteriors_of(model.segments, frame))
     market = add_segments(frame, members)
-    inputs = [i for i in model.of("accounts") if i.trait in present]
+    inputs = [i for i in model.inputs if i.table == "accounts" and i.trait in present]
     unseen = {i.name: int((level_codes(i, market) == UNSEEN).sum()) for i in inputs if i.kind != "posterior"}
     return Scored(
         apply_model(model, market),
@@ -81,7 +81,7 @@ def score_file(accounts: Path | str, model: Model) -> Scored:
 
 def input_kinds(model: Model) -> dict[str, str]:
     """Every account column that the model or its segment assigner reads, and how."""
-    items = [i for i in (*model.of("accounts"), *model.value.inputs, *model.support) if i.table == "accounts"]
+    items = [i for i in (*model.inputs, *model.value.inputs, *model.support) if i.table == "accounts"]
     kinds = {i.trait: i.kind for i in items if i.kind in READ_AS and i.trait not in ("motion", "segment_id")}
     recipe: Mapping = model.segments.get("recipe", {})
     kinds |= {e["trait"]: e["kind"] for part in ("numbers", "discrete") for e in recipe.get(part, [])}
