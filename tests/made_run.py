@@ -169,7 +169,7 @@ def hostile_notebook(path: Path, cells: list | None = None) -> Path:
         code("print(raw)", outputs=[out("stream", name="stdout", text="\n".join(HOSTILE))]),
         code("js", outputs=[out("display_data", {"application/javascript": "alert(6)"})]),
         code("frame", outputs=[out("display_data", {"text/html": estimates().to_html(escape=False)})]),
-        code(f"# {HOSTILE[0]}\nx = {json.dumps(HOSTILE[3])}"),
+        code(f"# {HOSTILE[0]}{' long' * 60}\nx = {json.dumps(HOSTILE[3])}"),
     ]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"title": HOSTILE[3]})
     for number, cell in enumerate(notebook.cells):
