@@ -169,7 +169,6 @@ def list_definitions(rows: pd.DataFrame) -> pd.DataFrame:
 def card(model: Model) -> pd.DataFrame:
     """The scorecard of accounts, how points become a probability, and the tier cut points: to apply by hand or by formula."""
     points = points_table(model)
-    points = points[points["table"] == "accounts"].drop(columns="table")
     intercept, slope = model.calibration
     rest = [("probability: 1 / (1 + exp(-(a + b x points)))", "a", intercept), ("", "b", slope)]
     rest += [(f"{tier} from expected value", "", cut) for tier, cut in model.cuts.items()]

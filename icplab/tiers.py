@@ -67,7 +67,7 @@ def set_tiers(
         values = scored["win_probability"].to_numpy("float64")[rows]
     draws = expected_value_draws(model, market.iloc[rows])
     floor = settings.economics.cost_of_touch if in_money else 0.0
-    tiers, merged = _merge(draws, values, _sizes(values, settings))
+    tiers, merged = _merge(draws, values, _sizes(values, _wanted_shares(len(values), settings)))
     cuts = _cuts(values, tiers, floor)
     of_draws = _draw_cuts(draws, tiers, floor)
     model = with_cuts(model, cuts, {"cuts": np.round(of_draws, 6).tolist(), "merged": merged})
@@ -219,19 +219,25 @@ def _ranked_rows(scored: pd.DataFrame, market: pd.DataFrame) -> np.ndarray:
     return (~market["account_type"].isin(OUT_OF_MARKET) & (scored["segment_id"] != UNASSIGNED)).to_numpy()
 
 
-def _sizes(values: np.ndarray, settings: Settings) -> dict[str, int]:
-    """Accounts per tier: the capacity of the plan, else the default share; the last takes the rest.
+def _wanted_shares(count: int, settings: Settings) -> dict[str, float]:
+    """Share of `count` ranked accounts that each tier but the last should hold: capacity, else the default."""
+    given = {t: _capacity(t, settings) for t in SHARES}
+    return {
+        t: share if given[t] is None else min(float(given[t] or 0.0) / max(count, 1), 1.0)
+        for t, share in SHARES.items()
+    }
+
+
+def _sizes(values: np.ndarray, shares: dict[str, float]) -> dict[str, int]:
+    """Accounts per tier; the last takes the rest.
 
     Accounts of the same value stay together: a tier ends before them where it would grow beyond its size, unless that left
     it less than half full.
     """
     falling = np.sort(values)[::-1]
     sizes, taken, wanted = {}, 0, 0
-    for tier, share in SHARES.items():
-        capacity = _capacity(tier, settings)
-        wanted = min(
-            max(wanted, taken) + (int(capacity) if capacity is not None else round(share * len(values))), len(values)
-        )
+    for tier, share in shares.items():
+        wanted = min(max(wanted, taken) + round(share * len(values)), len(values))
         end = _end_between_values(falling, taken, wanted)
         sizes[tier], taken = end - taken, end
     return {**sizes, "tier_3": len(values) - taken}
@@ -291,12 +297,15 @@ def _worth_then(predictions: pd.DataFrame, model: Model, market: pd.DataFrame) -
 def _tiers_then(tested: pd.DataFrame, market: pd.DataFrame, settings: Settings) -> np.ndarray:
     """Tier of each tested opportunity: its place by expected value within the fold, cut at the shares the tiers take now."""
     ranked = ~market["account_type"].isin(OUT_OF_MARKET) & (market["segment_id"] != UNASSIGNED)
-    count = max(int(ranked.sum()), 1)
-    sizes = _sizes(-np.arange(count, dtype="float64"), settings)
-    edges = np.cumsum([sizes[t] / count for t in RANKED[:2]])
-    expected = (tested["account_probability"] * tested["worth"]).groupby(tested["fold"])
-    place = expected.rank(ascending=False, pct=True, method="first").to_numpy()
-    return np.array(RANKED, dtype=object)[np.searchsorted(edges, place - 1e-9, side="right")]
+    shares = _wanted_shares(int(ranked.sum()), settings)
+    expected = (tested["account_probability"] * tested["worth"]).round(9)
+    tier = np.empty(len(tested), dtype=object)
+    for fold in sorted(tested["fold"].unique()):
+        rows = (tested["fold"] == fold).to_numpy()
+        ends = np.cumsum(list(_sizes(expected[rows].to_numpy(), shares).values()))[:2]
+        place = expected[rows].rank(ascending=False, method="min").to_numpy()
+        tier[rows] = np.array(RANKED, dtype=object)[np.searchsorted(ends, place - 1, side="right")]
+    return tier
 
 
 def _renamed(model: Model) -> dict[str, str]:
@@ -358,16 +367,18 @@ def _table(rows: list[dict]) -> pd.DataFrame:
 def _promise(now: pd.DataFrame) -> Finding:
     ranked = now[now["tier"].isin(RANKED)]
     best = ranked.iloc[0]
+    known = pd.notna(best["captured_value_share"])
+    share = f" with {best['captured_value_share']:.0%} of the expected value" if known else ""
     numbers = {
         r["tier"]: {
             "accounts": r["accounts"],
             "predicted": round(r["predicted"], 4),
-            "share": round(r["captured_value_share"], 4),
+            "share": round(r["captured_value_share"], 4) if known else None,
         }
         for r in ranked.to_dict("records")
     }
     sentence = (
-        f"{best['tier']} holds {best['accounts']:,.0f} accounts with {best['captured_value_share']:.0%} of the expected value; "
+        f"{best['tier']} holds {best['accounts']:,.0f} accounts{share}; "
         f"{best['predicted']:.0%} of their next opportunities should be won ({best['low']:.0%} to {best['high']:.0%} next quarter)."
     )
     return Finding(

@@ -105,6 +105,23 @@ def test_auc_agrees_with_scikit_learn_with_ties_and_weights():
     assert auc(score, y, w) == pytest.approx(roc_auc_score(y, score, sample_weight=w))
 
 
+def test_opportunities_of_different_folds_are_not_compared():
+    score, fold = np.array([1.0, 2, 11, 12]), np.array([0, 0, 1, 1])
+    # Won and lost in each fold: one pair right, one wrong. Across folds (lost 1, won 2, won 11, lost 12) half are right too.
+    assert auc(score, np.array([0.0, 1, 1, 0]), np.ones(4), fold) == pytest.approx(0.5)
+    # Fold 1 is all won: without the folds it would count four pairs as right, with them only fold 0 speaks.
+    assert auc(score, np.array([1.0, 0, 1, 1]), np.ones(4), fold) == pytest.approx(0.0)
+    assert auc(score, np.array([1.0, 0, 1, 1]), np.ones(4)) == pytest.approx(2 / 3)
+
+
+def test_expansions_are_weighted_among_themselves():
+    new = dated([(age, None, "open") for age in range(1, 801, 10)]).assign(motion="new")
+    expansions = dated([(age, None, "open") for age in range(1, 201, 10)]).assign(motion="expansion")
+    closed = dated([(190, 90, "won")]).assign(motion="expansion")
+    weight = label_outcomes(pd.concat([new, expansions, closed], ignore_index=True), AS_OF, 365, True)[1]
+    assert weight[-1] == pytest.approx(21 / 12)  # ages 91 to 191 and 190 itself, of 21 expansions
+
+
 def test_numbers_are_cut_where_a_person_would_cut_them():
     assert number_edges(pd.Series(np.arange(1.0, 601.0))) == (100.0, 200.0, 300.0, 400.0, 500.0)
     assert build_input("x", "accounts", "number", pd.Series([np.nan] * 50)) == []

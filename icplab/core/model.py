@@ -75,6 +75,8 @@ class Model:
     base_points: int = 0
     inputs: tuple[Input, ...] = ()
     calibration: tuple[float, float] = (0.0, 0.0)  # of accounts: probability = logistic(a + b × points)
+    opportunity_base: int = 0
+    opportunity_inputs: tuple[Input, ...] = ()  # card of an opportunity on the day it is opened; none: it does not rank
     opportunity_calibration: tuple[float, float] = (0.0, 0.0)
     value: Value = Value()
     intent_half: float = 4.0  # decayed activity that gives an intent score of 50
@@ -97,14 +99,10 @@ class Model:
         content = json.dumps(to_document(self), sort_keys=True).encode()
         return f"{self.as_of}-{hashlib.sha256(content).hexdigest()[:8]}"
 
-    def of(self, table: str) -> tuple[Input, ...]:
-        """Inputs that stand in one table."""
-        return tuple(i for i in self.inputs if i.table == table)
-
     @property
     def best_points(self) -> int:
         """Highest total an account can reach, motion aside."""
-        return self.base_points + int(sum(max(i.points) for i in self.of("accounts") if i.trait != "motion"))
+        return self.base_points + int(sum(max(i.points) for i in self.inputs if i.trait != "motion"))
 
 
 def to_document(model: Model) -> dict:
@@ -140,6 +138,7 @@ def from_document(content: dict) -> Model:
         **{
             **content,
             "inputs": _inputs(content["inputs"]),
+            "opportunity_inputs": _inputs(content["opportunity_inputs"]),
             "support": _inputs(content["support"]),
             "value": Value(**value),
             "calibration": tuple(content["calibration"]),
@@ -297,29 +296,37 @@ def place_accounts(model: Model, accounts: pd.DataFrame, scored: pd.DataFrame) -
     return placed
 
 
-def points_table(model: Model) -> pd.DataFrame:
-    """The scorecard as a table a person can apply: input, level, points (table of the input beside it)."""
-    lines: list[tuple[str, str, float, str]] = [("base", "", model.base_points, "accounts")]
-    for item in model.inputs:
-        lines += [
-            (item.name, level, points, item.table) for level, points in zip(item.levels, item.points, strict=True)
-        ]
-        lines.append((item.name, "(unknown)", item.missing, item.table))
-    return pd.DataFrame(lines, columns=["input", "level", "points", "table"])
+def points_table(model: Model, *, opportunity: bool = False) -> pd.DataFrame:
+    """The scorecard of accounts (or of opportunities) as a table a person can apply: input, level, points."""
+    base = model.opportunity_base if opportunity else model.base_points
+    lines: list[tuple[str, str, float]] = [("base", "", base)]
+    for item in model.opportunity_inputs if opportunity else model.inputs:
+        lines += [(item.name, level, points) for level, points in zip(item.levels, item.points, strict=True)]
+        lines.append((item.name, "(unknown)", item.missing))
+    return pd.DataFrame(lines, columns=["input", "level", "points"])
 
 
 def account_points(model: Model, accounts: pd.DataFrame) -> np.ndarray:
     """Total of the card per account."""
     total = np.full(len(accounts), model.base_points, dtype="int64")
-    for item in model.of("accounts"):
+    for item in model.inputs:
         total += points_of(item, accounts)
+    return total
+
+
+def opportunity_points(model: Model, opportunities: pd.DataFrame, accounts: pd.DataFrame) -> np.ndarray:
+    """Total of the opportunity card per row; `accounts` holds the account of each row, with the motion of that row."""
+    total = np.full(len(opportunities), model.opportunity_base, dtype="int64")
+    for item in model.opportunity_inputs:
+        total += points_of(item, accounts if item.table == "accounts" else opportunities)
     return total
 
 
 def win_probability(model: Model, points: np.ndarray, *, opportunity: bool = False) -> np.ndarray:
     """Probability of winning within the horizon for a total of points; the base rate where nothing ranks."""
     intercept, slope = model.opportunity_calibration if opportunity else model.calibration
-    if not model.usable:
+    ranks = bool(model.opportunity_inputs) if opportunity else model.usable
+    if not ranks:
         return np.full(len(points), np.nan if model.base_rate is None else model.base_rate)
     return 1 / (1 + np.exp(-(intercept + slope * points)))
 
@@ -377,7 +384,7 @@ def with_cuts(model: Model, cuts: dict[str, float], draws: dict[str, list]) -> M
 def probability_draws(model: Model, accounts: pd.DataFrame) -> np.ndarray:
     """Accounts × draws: win probability under each draw of the uncertain points."""
     shift = np.asarray(model.draws["points"])
-    total = account_points(model, accounts)[:, None] + _shifts(model.of("accounts"), shift, accounts)
+    total = account_points(model, accounts)[:, None] + _shifts(model.inputs, shift, accounts)
     intercept, slope = model.calibration
     return 1 / (1 + np.exp(-(intercept + slope * total)))
 
@@ -410,14 +417,14 @@ def _fit_score(model: Model, accounts: pd.DataFrame, points: np.ndarray) -> np.n
     """Points of slow traits as a share of the best possible total, 0-100; motion is not fit."""
     if not model.usable:
         return np.full(len(accounts), np.nan)
-    motion = sum((points_of(i, accounts) for i in model.of("accounts") if i.trait == "motion"), np.zeros(len(accounts)))
+    motion = sum((points_of(i, accounts) for i in model.inputs if i.trait == "motion"), np.zeros(len(accounts)))
     best = max(model.best_points, 1)
     return np.round(np.clip(100 * (points - motion) / best, 0, 100), 1)
 
 
 def _flags(model: Model, accounts: pd.DataFrame) -> pd.Series:
     """unknown_fit (unworked and outside the range of worked accounts), incomplete, unseen_level."""
-    codes = [level_codes(i, accounts) for i in model.of("accounts") if i.kind != "posterior"]
+    codes = [level_codes(i, accounts) for i in model.inputs if i.kind != "posterior"]
     lacking = np.mean([c == MISSING for c in codes], axis=0) if codes else np.zeros(len(accounts))
     unseen = np.any([c == UNSEEN for c in codes], axis=0) if codes else np.zeros(len(accounts), bool)
     unworked = (accounts["n_opportunities"].fillna(0) == 0).to_numpy()
@@ -441,7 +448,7 @@ def _reasons(model: Model, accounts: pd.DataFrame) -> pd.Series:
     text = pd.Series(
         "[" + json.dumps({"trait": "base", "level": "", "points": model.base_points}), index=accounts.index
     )
-    for item in model.of("accounts"):
+    for item in model.inputs:
         levels, names = pd.factorize(level_of(item, accounts))
         points, lowest = points_of(item, accounts), int(points_of(item, accounts).min(initial=0))
         # Few distinct rows per input: render each once, then look it up.

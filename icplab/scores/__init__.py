@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
-from icplab.core.model import Model, add_segments, apply_model, points_of, value_of, win_probability
-from icplab.scores.forward import ForwardCheck, check_forward, fit_scorecard
+from icplab.core.model import Model, add_segments, apply_model, opportunity_points, value_of, win_probability
+from icplab.scores.fit import Fitted
+from icplab.scores.forward import ForwardCheck, check_forward, fit_accounts, fit_opportunities
 from icplab.scores.scorecard import (
     account_draws,
     build_card,
@@ -91,20 +93,19 @@ def fit_model(
     )
     if check.verdict != "usable":
         return replace(model, draws={"value": _plain(value_draws)})
-    fitted = fit_scorecard(training, outcome, weight)
+    fitted = fit_accounts(training, outcome, weight)
     base, inputs = build_card(fitted)
-    everything = points_of_rows(base, inputs, fitted, ("accounts", "opportunities"))
-    alone = points_of_rows(base, inputs, fitted, ("accounts",))
-    of_opportunity = opportunity_effects(fitted)
+    points = points_of_rows(base, inputs, fitted)
+    rest = fitted.nuisance + opportunity_effects(fitted)
     return replace(
         model,
         base_points=base,
         inputs=inputs,
-        calibration=calibrate(alone, fitted.nuisance + of_opportunity, outcome, weight, check.slope),
-        opportunity_calibration=calibrate(everything, fitted.nuisance, outcome, weight, check.slope),
+        calibration=calibrate(points, rest, outcome, weight, check.slope),
         support=describe_support(training.accounts, inputs),
         draws={"points": _plain(account_draws(fitted, inputs)), "value": _plain(value_draws)},
         checks={**model.checks, "level_se": _level_error(training, outcome, weight)},
+        **_opportunity_card(training, outcome, weight, fitted, check.slope),
     )
 
 
@@ -163,16 +164,10 @@ def score_opportunities(
     """
     rows = opportunities[(opportunities["status"] == "open") & opportunities["account_id"].isin(scored["account_id"])]
     rows = rows.sort_values("opportunity_id", ignore_index=True)
-    by_account = scored.set_index("account_id").loc[rows["account_id"]]
     market = training.accounts.set_index("account_id").loc[rows["account_id"]].reset_index()
     # As at its creation: the motion of this opportunity, not of the account's next one.
     own = market.assign(motion=rows["motion"])
-    points = by_account["points"].to_numpy("float64")
-    for item in model.inputs:
-        if item.table == "opportunities":
-            points = points + points_of(item, rows)
-        elif item.trait == "motion":
-            points = points + points_of(item, own) - points_of(item, market)
+    points = opportunity_points(model, rows, own)
     probability = win_probability(model, points, opportunity=True)
     value = value_of(model.value, own)
     return pd.DataFrame(
@@ -215,7 +210,7 @@ def _too_little(model: Model) -> Finding:
 
 
 def _ranking(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
-    auc = _figures(measure, "auc")
+    auc = _figures(measure, "auc_accounts")
     how = (
         "opportunities opened later"
         if check.basis == "forward"
@@ -266,6 +261,20 @@ def _calibration(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
         numbers,
         action="Look at what changed (mix, prices, definitions) before using the probabilities in a forecast.",
     )
+
+
+def _opportunity_card(
+    training: Training, outcome: np.ndarray, weight: np.ndarray, accounts: Fitted, slope: float
+) -> dict[str, Any]:
+    """Fields of the model that score an opportunity on the day it is opened."""
+    fitted = fit_opportunities(training, outcome, weight, accounts)
+    base, inputs = build_card(fitted, opportunity=True)
+    points = points_of_rows(base, inputs, fitted)
+    return {
+        "opportunity_base": base,
+        "opportunity_inputs": inputs,
+        "opportunity_calibration": calibrate(points, fitted.nuisance, outcome, weight, slope),
+    }
 
 
 def _level_error(training: Training, outcome: np.ndarray, weight: np.ndarray) -> float:

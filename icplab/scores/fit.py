@@ -13,7 +13,7 @@ from icplab.core.stats.multiplicity import benjamini_hochberg
 from icplab.scores.training import Block
 
 MAX_INPUTS = 12  # lines of a card that a person can still read; with the forced ones
-SCREEN_FDR = 0.20  # for prediction a doubtful trait is worth more than for a claim (claims: the traits step, 10 %)
+SCREEN_FDR = 0.35  # for prediction a doubtful trait is worth more than for a claim (claims: the traits step, 10 %)
 KEEP_P = 0.10  # a trait that adds nothing given the other selected ones is dropped again
 LEVEL_P = 0.10  # levels of a category that enter when one level carries it
 BEND_P = 0.01  # a number keeps its bend only with evidence

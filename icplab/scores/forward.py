@@ -19,7 +19,7 @@ MIN_WON = MIN_LOST = 40  # floor that vendors use (crm-facts: Dynamics); below i
 MIN_TEST_WON = 10  # wins of the test period below which its AUC says nothing
 FOLDS = 5  # of the cross-validation where there are no dates
 REPLICATES = 500  # resamples of families behind the interval of the AUC
-SLOPE_SD = 0.05  # how far the slope of a shrunken model is expected from 1; forward folds must speak against it
+SLOPE_SD_WINS = 30.0  # over the number of wins: how far from 1 the slope of a shrunken model is expected (.03 at 1,000)
 LEVEL = 0.95
 
 
@@ -35,7 +35,9 @@ class ForwardCheck:
     ----------
     predictions : one row per tested opportunity: opportunity_id, account_id, family_id, motion, fold, period, win_probability,
         outcome, weight, linear (log odds before rounding), points (whole)
-    measures : estimate table: measure (auc, auc_unrounded, slope, in_the_large, brier, brier_base), value, low, high, n, unit, basis
+    measures : estimate table: measure, value, low, high, n, won, unit, basis. Measures: auc (of the card of opportunities),
+        auc_accounts (of the card of accounts, on which the verdict rests), auc_unrounded, slope, in_the_large, brier,
+        brier_base (of the base rate)
     bins : calibration by fifth of the prediction: bin, n, predicted, observed, low, high
     basis : forward, or cross_validation where there are no dates
     verdict : usable, no-usable-ranking or insufficient-evidence
@@ -85,26 +87,34 @@ def check_forward(training: Training, settings: Settings, seed: int) -> ForwardC
     if known["outcome"].sum() < MIN_TEST_WON or (known["outcome"] == 0).sum() < MIN_TEST_WON:
         return _nothing(training, "insufficient-evidence", basis)
     measures = _measure(known, basis, seed)
-    low = float(measures.loc[measures["measure"] == "auc", "low"].iloc[0])
+    low = float(measures.loc[measures["measure"] == "auc_accounts", "low"].iloc[0])
     slope = measures.set_index("measure").loc["slope"]
     error = max((slope["high"] - slope["low"]) / (2 * 1.96), 1e-3)
-    trust = SLOPE_SD**2 / (SLOPE_SD**2 + error**2)
+    expected = SLOPE_SD_WINS / max(float(((y > 0) & (w > 0)).sum()), 1.0)
+    trust = expected**2 / (expected**2 + error**2)
     shrink = float(np.clip(1 + trust * (slope["value"] - 1), 0.5, 1.2))
     verdict = "usable" if low > 0.5 else "no-usable-ranking"
     return ForwardCheck(predictions, measures, _bins(known), basis, verdict, shrink)
 
 
-def auc(score: np.ndarray, outcome: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted probability that a won opportunity scores above a lost one, ties half; weights (…, rows) give one each."""
-    order = np.argsort(score, kind="stable")
-    _, group = np.unique(score[order], return_inverse=True)
-    w = np.atleast_2d(weight)[:, order]
-    starts = np.flatnonzero(np.diff(group, prepend=-1))
-    won = np.add.reduceat(w * outcome[order], starts, axis=1)
-    lost = np.add.reduceat(w * (1 - outcome[order]), starts, axis=1)
-    below = np.cumsum(lost, axis=1) - lost / 2
+def auc(score: np.ndarray, outcome: np.ndarray, weight: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
+    """Weighted probability that a won opportunity scores above a lost one of the same fold, ties half.
+
+    Pairs of different folds are not compared: their points stand on different scales, and recent folds hold more quick wins.
+    `weight` of shape (replicates, rows) gives one figure per replicate.
+    """
+    w = np.atleast_2d(weight)
+    folds = np.zeros(len(score), dtype=int) if fold is None else fold
+    above, pairs = np.zeros(len(w)), np.zeros(len(w))
+    for rows in (np.flatnonzero(folds == k) for k in np.unique(folds)):
+        order = rows[np.argsort(score[rows], kind="stable")]
+        starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf) != 0)
+        won = np.add.reduceat(w[:, order] * outcome[order], starts, axis=1)
+        lost = np.add.reduceat(w[:, order] * (1 - outcome[order]), starts, axis=1)
+        above += (won * (np.cumsum(lost, axis=1) - lost / 2)).sum(axis=1)
+        pairs += won.sum(axis=1) * lost.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        area = (won * below).sum(axis=1) / (won.sum(axis=1) * lost.sum(axis=1))
+        area = above / pairs
     return area if np.ndim(weight) > 1 else area[0]
 
 
@@ -140,33 +150,41 @@ def _test_fold(
     w = np.where(train, w, 0.0)
     if ((y > 0) & (w > 0)).sum() < MIN_WON // 2 or ((y == 0) & (w > 0)).sum() < MIN_LOST // 2:
         return pd.DataFrame()
-    fitted = fit_scorecard(training, y, w)
-    base, inputs = build_card(fitted)
+    fitted = fit_accounts(training, y, w)
+    opened = fit_opportunities(training, y, w, fitted)
     rows = training.opportunities.loc[test, ["opportunity_id", "account_id", "family_id", "motion"]]
-    table = ("accounts", "opportunities")
     return rows.assign(
         fold=fold,
         period=period,
-        linear=_without_owner(fitted, training)[test],
-        points=points_of_rows(base, inputs, fitted, table)[test],
-        account_points=points_of_rows(base, inputs, fitted, table[:1])[test],
+        linear=_without_owner(opened)[test],
+        points=points_of_rows(*build_card(opened, opportunity=True), opened)[test],
+        account_points=points_of_rows(*build_card(fitted), fitted)[test],
         account_probability=1 / (1 + np.exp(-_of_account(fitted)[test])),
     )
 
 
-def fit_scorecard(training: Training, outcome: np.ndarray, weight: np.ndarray) -> Fitted:
-    """Select and fit the inputs of the card on the rows that have weight."""
-    return fit_inputs(
-        outcome,
-        weight,
-        training.forced,
-        training.blocks,
-        list(training.nuisance.values()),
-        training.opportunities["family_id"].to_numpy(),
-    )
+def fit_accounts(training: Training, outcome: np.ndarray, weight: np.ndarray) -> Fitted:
+    """The card of accounts: account traits only, source and motion held equal.
+
+    Other traits of the opportunity are not held equal: nobody knows them before an opportunity is opened, and what an
+    account trait is worth through them belongs to it.
+    """
+    rows = training.opportunities["family_id"].to_numpy()
+    candidates = [b for b in training.blocks if b.item.table == "accounts"]
+    return fit_inputs(outcome, weight, training.forced, candidates, list(training.nuisance.values()), rows)
 
 
-def _without_owner(fitted: Fitted, training: Training) -> np.ndarray:
+def fit_opportunities(training: Training, outcome: np.ndarray, weight: np.ndarray, accounts: Fitted) -> Fitted:
+    """The card of opportunities: that of accounts, and the traits of the opportunity that add to it."""
+    candidates = [b for b in training.blocks if b.item.table == "opportunities"]
+    if not candidates:
+        return accounts
+    rows = training.opportunities["family_id"].to_numpy()
+    forced = [*accounts.blocks, *(b for b in training.forced if b not in accounts.blocks)]
+    return fit_inputs(outcome, weight, forced, candidates, list(training.nuisance.values()), rows)
+
+
+def _without_owner(fitted: Fitted) -> np.ndarray:
     """Log odds with an average seller and an average quarter: what is known on the day an opportunity is opened."""
     return fitted.linear - fitted.nuisance + fitted.nuisance.mean()
 
@@ -192,10 +210,10 @@ def _measure(known: pd.DataFrame, basis: str, seed: int) -> pd.DataFrame:
     p, linear = known["win_probability"].to_numpy(), known["linear"].to_numpy()
     draws = draw_weights(len(families), REPLICATES, seed)[:, codes] * w
     rows = []
-    # Ranks are compared within a fold: points of different folds stand on different scales.
+    fold = known["fold"].to_numpy()
     for name, column in (("auc", "points"), ("auc_accounts", "account_points"), ("auc_unrounded", "linear")):
-        within = known.groupby("fold")[column].rank(method="average", pct=True).to_numpy()
-        rows.append((name, *_with_interval(auc(within, y, w), auc(within, y, draws))))
+        score = known[column].to_numpy("float64")
+        rows.append((name, *_with_interval(auc(score, y, w, fold), auc(score, y, draws, fold))))
     slope, error = _slope(linear, y, w, codes)
     rows.append(("slope", slope, slope - 1.96 * error, slope + 1.96 * error))
     with np.errstate(invalid="ignore"):

@@ -27,14 +27,17 @@ SCALE_ERRORS = 3.0  # standard errors by which won amounts may differ in slope b
 POOL = 400  # points of the nuisance distribution that is averaged over
 
 
-def build_card(fitted: Fitted) -> tuple[int, tuple[Input, ...]]:
+def build_card(fitted: Fitted, *, opportunity: bool = False) -> tuple[int, tuple[Input, ...]]:
     """Base points and inputs with whole points per level; inputs worth nothing are left off.
 
+    The card of accounts holds account traits only, that of opportunities everything known on the day they are opened.
     Two-valued inputs give 0 points to "no", so that an unknown value stands between; others are centred at 0. The base is
     chosen so that the lowest possible total is 0.
     """
     inputs = []
     for block, effect in zip(fitted.blocks, fitted.effects, strict=True):
+        if block.item.table != "accounts" and not opportunity:
+            continue
         worth = block.basis @ effect * POINTS_PER_LOGIT
         missing = 0.0
         if block.item.kind in ("flag", "item"):
@@ -42,22 +45,20 @@ def build_card(fitted: Fitted) -> tuple[int, tuple[Input, ...]]:
         points = tuple(int(p) for p in np.rint(worth))
         if any(points):
             inputs.append(replace(block.item, points=points, missing=int(np.rint(missing))))
-    lowest = sum(min(i.points) for i in inputs if i.table == "accounts")
-    return -int(lowest), tuple(inputs)
+    return -int(sum(min(i.points) for i in inputs)), tuple(inputs)
 
 
-def points_of_rows(base: int, inputs: tuple[Input, ...], fitted: Fitted, tables: tuple[str, ...]) -> np.ndarray:
-    """Total points per training opportunity, from the inputs that stand in `tables`."""
-    blocks = {b.item.name: b for b in fitted.blocks}
+def points_of_rows(base: int, inputs: tuple[Input, ...], fitted: Fitted) -> np.ndarray:
+    """Total points per training opportunity."""
+    blocks = {(b.item.table, b.item.name): b for b in fitted.blocks}
     total = np.full(len(fitted.linear), base, dtype="float64")
     for item in inputs:
-        if item.table in tables:
-            worth = np.array([*item.points, item.missing])
-            weights = blocks[item.name].weights
-            if weights.ndim == 2:
-                total += np.rint(np.where(weights.sum(axis=1) > 0, weights @ worth[:-1], worth[-1]))
-            else:
-                total += worth[np.where(weights < 0, len(item.levels), weights)]
+        worth = np.array([*item.points, item.missing])
+        weights = blocks[item.table, item.name].weights
+        if weights.ndim == 2:
+            total += np.rint(np.where(weights.sum(axis=1) > 0, weights @ worth[:-1], worth[-1]))
+        else:
+            total += worth[np.where(weights < 0, len(item.levels), weights)]
     return total
 
 
@@ -172,7 +173,7 @@ def _unsure(fitted: Fitted) -> np.ndarray:
 
 def account_draws(fitted: Fitted, inputs: tuple[Input, ...]) -> np.ndarray:
     """Draws × levels of the account inputs on the card: by how many points each could be off."""
-    names = {i.name for i in inputs if i.table == "accounts"}
+    names = {i.name for i in inputs}
     return _draws(fitted, "points", names) * POINTS_PER_LOGIT
 
 
@@ -210,7 +211,7 @@ def _draws(fitted: Fitted, what: str, names: set[str] | None = None) -> np.ndarr
     parts, at = [np.zeros((DRAWS, 0))], 0
     for block in fitted.blocks:
         wide = block.basis.shape[1]
-        if names is None or block.item.name in names:
+        if names is None or (block.item.table == "accounts" and block.item.name in names):
             parts.append(np.hstack([moved[:, at : at + wide] @ block.basis.T, np.zeros((DRAWS, 1))]))
         at += wide
     return np.hstack(parts)

@@ -141,8 +141,8 @@ def label_outcomes(
     Inverse probability of censoring weights. Everything still open and younger than the horizon is unknown; leaving it out
     would keep the quick wins of recent months and overstate them. Each known outcome is therefore weighted by one over the
     share of opportunities old enough to have shown an outcome that took as long. The age on `as_of` is known for all, so
-    that share is counted, not modelled; it is right when the mix of opportunities does not depend on their creation date.
-    Weights are capped at MAX_WEIGHT. (Robins and Finkelstein 2000; Graf et al. 1999.)
+    that share is counted, not modelled: within new business and within expansions, because expansions can only come later. It
+    is right when the rest of the mix does not depend on the creation date. Weights are capped at MAX_WEIGHT. (Robins and Finkelstein 2000; Graf et al. 1999.)
     """
     won = (opportunities["status"] == "won").to_numpy()
     closed = opportunities["status"].isin(["won", "lost"]).to_numpy()
@@ -154,10 +154,22 @@ def label_outcomes(
     closed = closed & born & (cycle <= age)
     days = np.where(closed, np.minimum(np.nan_to_num(cycle, nan=horizon_days), horizon_days), horizon_days)
     known = born & (closed | (age >= horizon_days))
-    ages = np.sort(age[born])
-    at_least = len(ages) - np.searchsorted(ages, days, side="left")
-    weight = np.where(known, np.minimum(len(ages) / np.maximum(at_least, 1), MAX_WEIGHT), 0.0)
+    weight = np.zeros(len(opportunities))
+    for rows in _by_motion(opportunities, born):
+        ages = np.sort(age[rows & born])
+        at_least = len(ages) - np.searchsorted(ages, days[rows], side="left")
+        weight[rows] = np.minimum(len(ages) / np.maximum(at_least, 1), MAX_WEIGHT)
+    weight = np.where(known, weight, 0.0)
     return (won & closed & (cycle <= horizon_days)).astype(float), weight
+
+
+def _by_motion(opportunities: pd.DataFrame, born: np.ndarray) -> list[np.ndarray]:
+    """Rows of new business and of expansions; everything together where one of them is rare."""
+    everything = np.ones(len(opportunities), bool)
+    if "motion" not in opportunities:
+        return [everything]
+    new = (opportunities["motion"] == "new").to_numpy()
+    return [new, ~new] if min((new & born).sum(), (~new & born).sum()) >= MIN_MOTION else [everything]
 
 
 def one_hot(values: pd.Series) -> np.ndarray:
