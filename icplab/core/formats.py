@@ -184,6 +184,8 @@ def name(value: object) -> str:
 
     Not for what comes from the data: there `tech_stack` is the name of a column and stays it.
     """
+    if value == "ltv_cac":
+        return "LTV:CAC"
     words = text(value).replace("_", " ").split(" ")
     return " ".join(word.upper() if word in ACRONYMS else word for word in words)
 
