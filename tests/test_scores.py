@@ -223,11 +223,12 @@ def test_a_market_without_effects_has_no_usable_ranking():
     assert [f.code for f in findings(check, model)] == ["no-usable-ranking"]
 
 
-def test_below_forty_wins_there_is_no_model():
-    few = make_market(n=45)
+def test_below_a_hundred_wins_there_is_no_model():
+    few = make_market(n=100)
     training = train(few)
     check = check_forward(training, SETTINGS, 1)
     model = fit_model(training, check, SETTINGS, NO_SUBSCRIPTIONS)
+    assert 40 < (few.opportunities["status"] == "won").sum() < 100
     assert check.verdict == "insufficient-evidence"
     assert [f.code for f in findings(check, model)] == ["insufficient-evidence"]
     assert model.inputs == ()

@@ -17,7 +17,7 @@ from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.core.model import Model, add_segments, apply_model, opportunity_points, value_of, win_probability
 from icplab.scores.fit import Fitted
-from icplab.scores.forward import ForwardCheck, check_forward, fit_accounts, fit_opportunities
+from icplab.scores.forward import MIN_LOST, MIN_WON, ForwardCheck, check_forward, fit_accounts, fit_opportunities
 from icplab.scores.scorecard import (
     account_draws,
     build_card,
@@ -202,9 +202,9 @@ def _too_little(model: Model) -> Finding:
         STEP,
         "watch",
         "tiers",
-        "There are too few won or lost opportunities for a model: at least 40 of each are needed. "
+        f"There are too few opportunities for a model: at least {MIN_WON} won and {MIN_LOST} lost are needed. "
         "Every account is left without a tier.",
-        {"minimum": 40, "base_rate": model.base_rate},
+        {"minimum_won": MIN_WON, "minimum_lost": MIN_LOST, "base_rate": model.base_rate},
         action="Use the profiles of the ICP step as judgement, and come back with more closed opportunities.",
     )
 
