@@ -25,14 +25,40 @@ def test_a_declaration_is_consistent(table):
 
 
 def test_all_tables_of_the_contract_are_declared():
-    assert (
-        list(schema.CANONICAL)
-        == ["accounts", "opportunities", "contacts", "opportunity_contacts", "stage_history", "leads", "activities", "usage", "campaigns", "spend", "products", "owners", "rates", "field_history", "traffic", "subscriptions", "market", "targets", "feedback", "content", "events"]
-    )
-    assert (
-        list(schema.ARTEFACTS)
-        == ["ledger", "kpis", "account_segments", "segments", "traits", "scores", "opportunity_scores", "tiers", "findings"]
-    )
+    assert list(schema.CANONICAL) == [
+        "accounts",
+        "opportunities",
+        "contacts",
+        "opportunity_contacts",
+        "stage_history",
+        "leads",
+        "activities",
+        "usage",
+        "campaigns",
+        "spend",
+        "products",
+        "owners",
+        "rates",
+        "field_history",
+        "traffic",
+        "subscriptions",
+        "market",
+        "targets",
+        "feedback",
+        "content",
+        "events",
+    ]
+    assert list(schema.ARTEFACTS) == [
+        "ledger",
+        "kpis",
+        "account_segments",
+        "segments",
+        "traits",
+        "scores",
+        "opportunity_scores",
+        "tiers",
+        "findings",
+    ]
 
 
 def test_the_data_dictionary_is_printed_from_the_declarations():
