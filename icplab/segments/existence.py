@@ -19,7 +19,7 @@ ALPHA = 0.05
 MIN_RATIO = (
     1.25  # gain over the mean gain of null markets below which a rejection is not taken as groups; see segments.md
 )
-TEST_STARTS = 4  # the same effort on the market and on its null twins
+TEST_STARTS = 8  # the same effort on the market and on its null twins
 MOST_TEST_CLASSES = 4  # the gain of more classes says no more about whether there are any
 TEST_TOLERANCE = 1e-4
 TEST_ACCOUNTS = 3000  # more accounts do not change the answer, only the time

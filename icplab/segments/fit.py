@@ -215,7 +215,7 @@ def _fit_each_k(market: Market, most: int, seed: int, starts: int) -> dict[int, 
     best, worse = np.inf, 0
     for k in range(1, most + 1):
         rng = np.random.default_rng([seed, 10 + k])
-        models[k] = fit_mixture(market, k, rng, starts, target=-best / 2)
+        models[k] = fit_mixture(market, k, rng, starts, smaller=models.get(k - 1), target=-best / 2)
         worse = 0 if models[k].bic < best else worse + 1
         best = min(best, models[k].bic)
         if worse >= GIVE_UP_AFTER:

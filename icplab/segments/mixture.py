@@ -111,6 +111,7 @@ def fit_mixture(
     rng: np.random.Generator,
     starts: int = 16,
     *,
+    smaller: Mixture | None = None,
     tolerance: float = TOLERANCE,
     target: float = -np.inf,
 ) -> Mixture:
@@ -122,12 +123,16 @@ def fit_mixture(
     k : number of classes
     rng : source of the starts
     starts : random starts
+    smaller : a fit with one class less; each of its classes, cut in two, gives a further start
     tolerance : gain of log likelihood per account and iteration below which a fit has converged
     target : score to beat; a run stops as soon as it could not reach it at its present pace
     """
     if k == 1:
         return _iterate(market, np.ones((market.n, 1, 1)), 30, tolerance)
-    short = _iterate(market, draw_starts(market, k, rng, starts), SHORT_RUN, tolerance)
+    resp = draw_starts(market, k, rng, starts)
+    if smaller is not None:
+        resp = np.concatenate([resp, cut_starts(market, smaller, rng)], axis=1)
+    short = _iterate(market, resp, SHORT_RUN, tolerance)
     order = np.argsort(-short.score, kind="stable")[: max(1, starts // 4)]
     best: Mixture | None = None
     for start in order:
@@ -169,6 +174,20 @@ def draw_starts(market: Market, k: int, rng: np.random.Generator, starts: int) -
     for s in range(starts):
         view = scores * rng.uniform(0.3, 1.0, scores.shape[1])
         out[:, s] = _lloyd(view, k, rng)
+    return out
+
+
+def cut_starts(market: Market, model: Mixture, rng: np.random.Generator) -> np.ndarray:
+    """(n, k, k + 1) the memberships of a fit with one of its classes cut in two, once for each class."""
+    resp = _softmax(log_density(market, model))[:, 0]
+    scores = _scores(market)
+    out = np.empty((market.n, model.k, model.k + 1))
+    for c in range(model.k):
+        members = np.flatnonzero(resp.argmax(axis=1) == c)
+        halves = np.full((market.n, 2), 0.5)
+        if len(members) > 1:
+            halves[members] = _lloyd(scores[members], 2, rng)
+        out[:, c] = np.hstack([np.delete(resp, c, axis=1), resp[:, [c]] * halves])
     return out
 
 
