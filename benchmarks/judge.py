@@ -13,6 +13,7 @@ import pandas as pd
 
 CAPACITY = 0.20  # tier 1 holds this share of accounts (method C4)
 STRONG = np.log(1.6)  # smallest planted log odds ratio that counts for power (method T1)
+NOTHING_TO_RANK = 0.505  # an oracle's AUC below which a market has no order to find
 Z95 = 1.959964
 
 
@@ -91,7 +92,7 @@ def judge_ranking(answer: Answer, accounts: pd.DataFrame) -> dict[str, float]:
         "captured": table.loc[picked, "expected_value"].sum() / table.loc[best, "expected_value"].sum(),
         "auc": own_auc,
         "oracle_auc": oracle_auc,
-        "auc_share": (own_auc - 0.5) / (oracle_auc - 0.5),
+        "auc_share": (own_auc - 0.5) / (oracle_auc - 0.5) if oracle_auc > NOTHING_TO_RANK else np.nan,
         "slope": calibration_slope(win, table["p_win"]),
         "in_the_large": float(win.mean() - table["p_win"].mean()),
         "usable": float(answer.usable),

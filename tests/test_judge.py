@@ -83,3 +83,10 @@ def test_an_overconfident_answer_has_a_slope_below_one(truth):
     bold = 1 / (1 + np.exp(-(mean + 2 * (log_odds - mean))))
     assert judge.calibration_slope(bold, p) == pytest.approx(0.5, abs=0.02)
     assert np.isnan(judge.calibration_slope(p * 0 + 0.3, p))
+
+
+def test_a_market_without_order_has_no_share_of_an_order(truth):
+    truth.accounts[["p_win", "oracle_win"]] = 0.3
+    scores = judge.judge(answer(truth), truth)
+    assert np.isnan(scores["auc_share"])
+    assert scores["oracle_auc"] == pytest.approx(0.5)
