@@ -16,6 +16,7 @@ from icplab.core.findings import findings_table
 from icplab.core.schema import CANONICAL, check_artefact
 from icplab.segments.blocks import read_blocks, variable_names, write_recipe
 from icplab.segments.existence import copula_null
+from icplab.segments.fit import one_of_each
 from icplab.segments.mixture import Market, fit_mixture, log_density, posterior
 from icplab.segments.stability import jaccard
 from icplab.simulate import simulate_market
@@ -296,6 +297,16 @@ class TestMixture:
 
 
 class TestReading:
+    def test_copies_of_a_record_in_one_family_are_tested_once(self):
+        frame, catalogue, _ = two_groups(60)
+        frame["family_id"] = frame["account_id"]
+        copies = frame.head(10).assign(account_id=[f"B{i}" for i in range(10)])
+        stranger = frame.head(1).assign(account_id="C0", family_id="C0")
+        everyone = pd.concat([frame, copies, stranger], ignore_index=True)
+        blocks = read_blocks(write_recipe(everyone, catalogue), everyone)
+        once = one_of_each(blocks, everyone)
+        assert sorted(once.account_id) == sorted([*frame["account_id"], "C0"])
+
     def test_a_number_is_read_by_rank_and_equal_values_get_equal_scores(self):
         frame, catalogue = small(200, size=np.repeat(np.exp(np.linspace(0, 9, 50)), 4))
         blocks = read_blocks(write_recipe(frame, catalogue), frame)

@@ -196,7 +196,7 @@ def _fit(
     if k == 1:
         reason = "one single group describes the market best"
         return _whole_market(frame, recipe, choice, {"reason": reason, "accounts": len(known)})
-    existence = measure_existence(blocks, k, seed=seed, nulls=nulls)
+    existence = measure_existence(one_of_each(blocks, frame), k, seed=seed, nulls=nulls)
     evidence = _evidence(existence, len(known), k)
     assigner = _mixture_assigner(recipe, models[k], market)
     verdict = "natural"
@@ -207,6 +207,16 @@ def _fit(
     if verdict == "constructive":
         return _bands(frame, recipe, choice, evidence)
     return _finish(frame, assigner, choice, verdict, evidence)
+
+
+def one_of_each(blocks: Blocks, frame: pd.DataFrame) -> Blocks:
+    """The blocks without records that repeat another of their family in everything: copies lie together like a group."""
+    rows = pd.DataFrame(np.hstack([np.nan_to_num(blocks.numbers, nan=-99.0), blocks.levels]))
+    if "family_id" in frame:
+        rows["family"] = frame.set_index("account_id")["family_id"].reindex(blocks.account_id).to_numpy(dtype=object)
+    else:
+        rows["family"] = blocks.account_id
+    return blocks.take(np.flatnonzero(~rows.duplicated().to_numpy()))
 
 
 def _fit_each_k(market: Market, most: int, seed: int, starts: int) -> dict[int, Mixture]:
