@@ -53,6 +53,7 @@ def test_all_tables_of_the_contract_are_declared():
         "kpis",
         "account_segments",
         "segments",
+        "market_map",
         "traits",
         "scores",
         "opportunity_scores",

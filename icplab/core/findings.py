@@ -31,7 +31,7 @@ _CODES = {
     "performance": """small-group heavy-tail reversal censoring mix-shift allocation-dependent plan-gap paper-vs-reality
         best-level no-difference not-measured""",
     "segments": """segments-natural segments-reproducible segments-constructive segments-none source-artefact
-        not-describable evidence-poor label-only too-many-segments industry-only""",
+        not-describable evidence-poor label-only too-many-segments industry-only whitespace market-incomplete""",
     "traits": """leak missingness-leak confounded-trait segment-specific-trait insufficient-evidence single-icp
         supported-trait nothing-supported""",
     "tiers": "no-usable-ranking tiers-merged over-capacity calibration tier-promise",

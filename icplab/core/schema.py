@@ -505,6 +505,30 @@ _ARTEFACTS = (
         meaning="One row per segment.",
     ),
     _table(
+        "market_map",
+        "segment, accounts without segment, and the whole market",
+        "segment_id",
+        """
+        segment_id category * : segment, unassigned, or all
+        segment text * : name
+        market_accounts number * unit=accounts : accounts of the addressable market
+        low number unit=accounts : lower end of the 95 % interval
+        high number unit=accounts : upper end
+        crm_accounts count : accounts of the CRM, partners and competitors left out
+        worked count : of these, with an opportunity
+        customers count : of these, with a won opportunity
+        penetration rate : customers / market_accounts; null when the market file holds fewer than there are customers
+        penetration_low rate : customers / high
+        penetration_high rate : customers / low
+        whitespace_accounts number unit=accounts : accounts of the market that are not in the CRM
+        market_value money : addressable value
+        whitespace_value money : value of the whitespace at the segment's mean value per account
+        basis category in=list|counts : kind of market file
+        note text : what the division among segments rests on
+        """,
+        meaning="How large each segment's market is and how much of it nobody has touched; empty without a market file.",
+    ),
+    _table(
         "traits",
         "scope, trait, level and outcome",
         "scope trait level outcome",

@@ -25,6 +25,7 @@ MAKERS = {
     "kpis": "20_performance",
     "account_segments": "30_segments",
     "segments": "30_segments",
+    "market_map": "30_segments",
     "segmentation": "30_segments",
     "traits": "40_traits",
     "icps": "40_traits",

@@ -10,6 +10,7 @@ from icplab.segments.fit import Segmentation, assign_segments, fit_segments, mea
 from icplab.segments.found import findings, left_out, measure_source_dependence
 from icplab.segments.naming import measure_profile, name_segments
 from icplab.segments.rules import describe_segments, rule_holds
+from icplab.segments.universe import measure_market
 
 __all__ = [
     "Segmentation",
@@ -22,6 +23,7 @@ __all__ = [
     "left_out",
     "match_segments",
     "measure_differences",
+    "measure_market",
     "measure_profile",
     "measure_segments",
     "measure_source_dependence",

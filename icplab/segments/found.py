@@ -14,10 +14,12 @@ from icplab.segments.blocks import read_blocks, variable_names
 from icplab.segments.existence import MIN_RATIO
 from icplab.segments.fit import Segmentation
 from icplab.segments.rules import DESCRIBABLE
+from icplab.segments.universe import ALL
 
 STEP = "30_segments"
 MIN_WINS = 15  # method.md §3: with fewer a segment's figures are evidence-poor
 SAME_AS_INDUSTRY = 0.8  # share of the segmentation that industry alone explains
+INCOMPLETE = 1.1  # CRM accounts over the upper end of the market's from which the market file cannot be complete
 SAME_AS_SOURCE = 0.5  # Cramér's V of segment and where, when or how completely a record was made
 
 
@@ -30,6 +32,7 @@ def findings(
     *,
     settings: Settings,
     matches: pd.DataFrame | None = None,
+    market: pd.DataFrame | None = None,
 ) -> list[Finding]:
     """Findings of the segment step: the verdict in words, and every reason not to act on a segment.
 
@@ -42,6 +45,7 @@ def findings(
     accounts : account table
     settings : reads plan.max_segments
     matches : result of `match_segments`, when there is an earlier run
+    market : result of `measure_market`
     """
     found = [_verdict(segmentation, segments)]
     if segmentation.verdict != "none":
@@ -51,6 +55,7 @@ def findings(
         found += _label_only(differences)
         found += _source_artefact(segmentation, accounts)
     found += _changes(matches)
+    found += _whitespace(market)
     return found
 
 
@@ -236,6 +241,42 @@ def _change(row: Mapping, words: str) -> Finding:
         {"jaccard": round(float(row["jaccard"]), 4)},
         action="Decide in the council whether plays and targets follow.",
     )
+
+
+def _whitespace(market: pd.DataFrame | None) -> list[Finding]:
+    """Where most of the addressable market is untouched, and whether the market file can be right at all."""
+    if market is None or market.empty:
+        return []
+    whole = market[market["segment_id"] == ALL].iloc[0]
+    share = whole["whitespace_accounts"] / max(whole["market_accounts"], 1)
+    numbers = {c: float(whole[c]) for c in ("market_accounts", "customers", "whitespace_accounts")} | {"share": share}
+    sentence = (
+        f"Of {whole['market_accounts']:,.0f} accounts of the addressable market {whole['customers']:,.0f} are customers and"
+        f" {whole['whitespace_accounts']:,.0f} ({share:.0%}) are not in the CRM."
+    )
+    own = market[~market["segment_id"].isin([ALL, UNASSIGNED])]
+    if len(own) > 1:
+        top = own.sort_values(["whitespace_accounts", "segment_id"], ascending=[False, True]).iloc[0]
+        numbers |= {
+            "segment_whitespace": float(top["whitespace_accounts"]),
+            "segment_market": float(top["market_accounts"]),
+        }
+        sentence += (
+            f" Most of them fall to {top['segment_id']} ({top['segment']}):"
+            f" {top['whitespace_accounts']:,.0f} of {top['market_accounts']:,.0f}."
+        )
+    action = "Add these accounts to the CRM, or leave them out of the plan, before more effort goes to known ones."
+    found = [Finding("whitespace", STEP, "info", "market", sentence, numbers, action=action)]
+    too_small = own[own["crm_accounts"] > INCOMPLETE * own["high"]]
+    for row in too_small.to_dict("records"):
+        numbers = {"crm_accounts": row["crm_accounts"], "market_accounts": row["market_accounts"], "high": row["high"]}
+        sentence = (
+            f"The market file holds {row['market_accounts']:,.0f} accounts for {row['segment_id']} ({row['segment']}), the CRM"
+            f" {row['crm_accounts']:,.0f}: penetration and whitespace of this segment cannot be trusted."
+        )
+        action = "Check the market file's borders (regions, sizes) against what the CRM holds."
+        found.append(Finding("market-incomplete", STEP, "watch", row["segment_id"], sentence, numbers, action=action))
+    return found
 
 
 def _cramers_v(values: np.ndarray, groups: np.ndarray) -> float:
