@@ -325,6 +325,7 @@ _CANONICAL = (
         changed_at date * : when
         old_value text : value before
         new_value text : value after
+        not_before date : first day on which it can have happened, where only two snapshots tell; blank when changed_at is exact
         """,
         meaning="What was known when.",
     ),
@@ -603,6 +604,41 @@ _ARTEFACTS = (
         captured_value_share rate : share of the value won
         """,
         meaning="What each tier promises, and what it delivered.",
+    ),
+    _table(
+        "account_snapshot",
+        "account",
+        "account_id",
+        """
+        account_id id * : account
+        """,
+        meaning="Trait values as known on the run's date, as text, one column per trait: what the next run compares with.",
+        open_ended=True,
+    ),
+    _table(
+        "opportunity_snapshot",
+        "opportunity",
+        "opportunity_id",
+        """
+        opportunity_id id * : opportunity
+        """,
+        meaning="The same for traits of opportunities.",
+        open_ended=True,
+    ),
+    _table(
+        "trait_history",
+        "change of one trait value seen between runs",
+        "object record_id field changed_at",
+        """
+        object category * : accounts or opportunities
+        record_id id * : record
+        field category * : trait
+        changed_at date * : date of the run that saw the new value first
+        old_value text : value before
+        new_value text : value after
+        not_before date : day after the run that saw the old value last
+        """,
+        meaning="The tool's own history of values, from the second run on.",
     ),
     _table(
         "findings",

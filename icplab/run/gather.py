@@ -29,6 +29,8 @@ def gather_run(run: Run) -> Path:
             shutil.copytree(source, folder / name, copy_function=shutil.copyfile)
         elif source.is_file():
             shutil.copyfile(source, folder / name)
+    for path in sorted(run.work.glob("history/*.parquet")):
+        shutil.copyfile(path, folder / "artifacts" / path.name)
     if (run.work / "rejects.csv").is_file():
         shutil.copyfile(run.work / "rejects.csv", folder / "artifacts" / "rejects.csv")
     for page in [*run.work.glob("[0-9]*.html"), *run.work.glob("notebooks/*.ipynb")]:

@@ -90,9 +90,10 @@ def _kept_when_resumable(work: Path) -> Iterator[None]:
 def _take_in(run: Run) -> None:
     """Read the exports; then everything that depends on them is known."""
     from icplab.intake import take_in
+    from icplab.run.history import add_own_history
     from icplab.step import resolve_as_of
 
-    for name in ("tables", "previous", "inputs.json", "settings.json", "decisions.jsonl"):
+    for name in ("tables", "previous", "history", "inputs.json", "settings.json", "decisions.jsonl"):
         path = run.work / name
         remove_folder(path) if path.is_dir() else path.unlink(missing_ok=True)
     with run.progress.step("intake", "reading and checking the exports"):
@@ -111,6 +112,7 @@ def _take_in(run: Run) -> None:
     run.previous = _previous(run)
     if run.previous:
         _copy_compared(run.previous[0], run.work / "previous")
+    add_own_history(run.work, run.settings, run.as_of, run.previous[1]["as_of"] if run.previous else "")
 
 
 def _previous(run: Run) -> tuple[Path, dict] | None:

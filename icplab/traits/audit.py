@@ -263,7 +263,9 @@ def _history(trait: Trait, rows: pd.DataFrame, values: pd.Series, field_history:
     if mine.empty:
         return nothing
     key = "account_id" if trait.table == "accounts" else "opportunity_id"
-    last = mine.groupby("record_id")["changed_at"].max().reindex(rows[key]).to_numpy()
+    # Where only two snapshots tell of a change, it counts as early as it can have happened.
+    when = mine["not_before"].fillna(mine["changed_at"]) if "not_before" in mine else mine["changed_at"]
+    last = when.groupby(mine["record_id"]).max().reindex(rows[key]).to_numpy()
     after = last >= rows["closed_at"].to_numpy()
     filled = values.notna().to_numpy()
     won, lost = ((rows["status"] == s).to_numpy() & filled for s in ("won", "lost"))
