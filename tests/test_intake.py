@@ -30,6 +30,7 @@ O4,A3,2024-03-03,,open,,event
 O5,A3,2024-03-09,2024-06-30,lost,250,web
 O6,A4,2024-04-01,2024-07-07,won,90,event
 """
+FEW = {"ICP-W088", "ICP-W089"}  # said of every workspace as small as these
 DATASETS = os.environ.get("ICPLAB_DATASETS", "")
 needs_datasets = pytest.mark.skipif(not DATASETS, reason="set ICPLAB_DATASETS to the folder of public datasets")
 
@@ -64,6 +65,11 @@ def found(folder, code):
     problems = [p for p in report.problems if p.code == code]
     assert problems, f"{code} is not in:\n{report.as_text()}"
     return problems
+
+
+def said_of(folder):
+    """Problems of a workspace, apart from there being few opportunities."""
+    return [p for p in check_workspace(folder).problems if p.code not in FEW]
 
 
 def outcomes(folder, file):
@@ -102,8 +108,8 @@ def test_the_run_folder_says_what_was_read(folder):
 
 def test_a_clean_folder_raises_nothing_and_accounts_for_every_record(folder):
     report = check_workspace(folder)
-    assert report.problems == ()
-    assert report.exit_code(strict=True) == 0
+    assert {p.code for p in report.problems} <= FEW  # six opportunities are fewer than forty won and lost ones
+    assert report.exit_code() == 0
     assert report.ledger["records"].sum() == 5 + 7
     assert "a run would go ahead, using 10 of 12 records" in report.as_text()
 
@@ -304,7 +310,7 @@ REPAIRS = {
         else "",
     ),
     "currency": ("ICP-R065", OPPORTUNITIES.replace("1000.50", "$1000.50")),
-    "missing words": ("", OPPORTUNITIES.replace("open,,", "open,N/A,")),
+    "missing words": ("ICP-R075", OPPORTUNITIES.replace("open,,", "open,N/A,")),
     "white space": ("ICP-R081", OPPORTUNITIES.replace("O1,A1", " O1 ,A1\u00a0")),
 }
 
@@ -315,7 +321,7 @@ def test_a_repaired_file_gives_the_tables_of_its_clean_twin(tmp_path, case):
     folder = fill(tmp_path / "w", opportunities=text)
     table, twin = taken(folder)["opportunities"], taken(fill(tmp_path / "clean"))["opportunities"]
     pd.testing.assert_frame_equal(table, twin)
-    problems = check_workspace(folder).problems
+    problems = said_of(folder)
     assert {p.code for p in problems} - {"ICP-R034"} == {code} - {"", "ICP-R034"}  # blank records may stand around
     assert all(p.file == "opportunities.csv" for p in problems)
 
@@ -566,13 +572,13 @@ def test_labels_that_differ_in_spelling_are_noticed_and_not_merged(tmp_path):
     assert said == {("country", "germany", 1), ("industry", "Retial", 1), ("product", "GTXPro", 6)}
     assert set(taken(folder)["opportunities"]["product"]) == {"GTXPro"}
     notes = json.loads((tmp_path / "w_run" / "inputs.json").read_text())["notes"]
-    assert {n["finding"] for n in notes} == {"label-variants"}
+    assert {n["finding"] for n in notes if n["code"] not in FEW} == {"label-variants"}
 
 
 def test_a_mapped_label_is_no_longer_a_variant(tmp_path):
     settings = '[values.accounts.industry]\nRetial = "Retail"\n'
     folder = fill(tmp_path / "w", ACCOUNTS.replace("Retail", "Retial", 1), settings=settings)
-    assert check_workspace(folder).problems == ()
+    assert said_of(folder) == []
     assert list(taken(folder)["accounts"]["industry"].value_counts()) == [2, 2]
 
 
@@ -645,8 +651,8 @@ def test_a_range_of_employees_becomes_its_geometric_middle(tmp_path):
 
 def test_a_cycle_of_parents_stops(tmp_path):
     text = "account_id,name,parent_account_id\nA1,a,A2\nA2,b,A1\nA3,c,A1\nA4,d,A9\n"
-    report = check_workspace(fill(tmp_path / "w", text))
-    assert {(p.code, p.record) for p in report.problems} == {("ICP-E047", 1), ("ICP-W047", 4)}
+    problems = said_of(fill(tmp_path / "w", text))
+    assert {(p.code, p.record) for p in problems} == {("ICP-E047", 1), ("ICP-W047", 4)}
 
 
 def test_declared_cp1252_is_read_and_noted(tmp_path):
@@ -881,4 +887,4 @@ def test_the_example_of_the_how_to_works_as_printed(tmp_path):
     assert list(tables["accounts"]["annual_revenue"]) == [12_500_000, 3_000_000]
     assert list(tables["opportunities"]["amount"].dropna()) == [1000.5]
     assert list(tables["opportunities"]["Team size"]) == ["small", "large"]
-    assert {p.code for p in check_workspace(folder).problems} == {"ICP-R019"}
+    assert {p.code for p in said_of(folder)} == {"ICP-R019"}

@@ -56,7 +56,9 @@ class Source:
     decimal: str = "."
     thousands: str = ""
     date_format: str = ""
-    """strptime format; empty: [calendar] date_format."""
+    """strptime format, or excel or excel1904 for day numbers of a spreadsheet; empty: [calendar] date_format."""
+    exported_on: dt.date | None = None
+    """Day the export was made; later records are set aside. Default: the time in a report's file name, else today."""
     missing: tuple[str, ...] = ("", "NULL", "N/A", "#N/A")
     row_id: str = ""
     """Column (or several, by commas) to fill with the record number where the export has no identifier."""

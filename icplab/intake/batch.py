@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,6 +18,14 @@ REJECTS = ("table", "file", "record", "line", "column", "code", "reason", "value
 MASKED = "(masked)"
 PEOPLE = frozenset({"owner"})  # names of sellers, wherever they stand; owners.owner is declared personal
 _EMAIL = re.compile(r"[^\s@;,<>\"']+@[^\s@;,<>\"']+")
+# Keys and tokens by the marks their makers gave them, and passwords inside addresses; RE2 syntax.
+SECRET = (
+    r"AKIA[0-9A-Z]{16}|\bgh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{16,}"
+    r"|xox[abprs]-[A-Za-z0-9-]{10,}|\b[sr]k_live_[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_-]{20,}|AIza[0-9A-Za-z_-]{35}"
+    r"|\bpat-[a-z]{2}\d-[0-9a-f-]{36}|\b00D[A-Za-z0-9]{12,15}![A-Za-z0-9._]{40,}|-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.|[a-z][a-z0-9+]*://[^/\s:@]+:[^/\s:@]+@"
+)
+_SECRET = re.compile(SECRET)
 
 
 @dataclass
@@ -138,9 +147,16 @@ def shown_text(value: object) -> str:
     """A value as a message may print it: short, no control characters, e-mail addresses masked."""
     if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return ""
-    text = _EMAIL.sub(MASKED, str(value))
+    text = _EMAIL.sub(MASKED, MASKED if _SECRET.search(str(value)) else str(value))
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: LONGEST_SHOWN + 1])
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
+
+
+def listed(names: Iterable[object], most: int = 8) -> str:
+    """Names joined by commas; those beyond `most` are counted."""
+    given = [shown_text(n) for n in names]
+    rest = f" and {len(given) - most:,} more" if len(given) > most else ""
+    return ", ".join(given[:most]) + rest
 
 
 def is_among(values: pd.Series, known: pd.Series) -> pd.Series:
@@ -151,6 +167,17 @@ def is_among(values: pd.Series, known: pd.Series) -> pd.Series:
     text = pa.large_string()
     found = pc.is_in(pa.array(values, type=text), value_set=pa.array(known.dropna(), type=text), skip_nulls=True)
     return pd.Series(found.to_numpy(zero_copy_only=False), index=values.index)
+
+
+def contains(values: pd.Series, pattern: str) -> pd.Series:
+    """Whether each text holds a match of `pattern` (RE2, linear in the text); null does not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    codes, unique = pd.factorize(values)
+    hits = pc.match_substring_regex(pa.array(unique, type=pa.large_string()), pattern)
+    spread = np.append(hits.to_numpy(zero_copy_only=False).astype(bool), False)
+    return pd.Series(spread[codes], index=values.index)
 
 
 def rejects_table(batches: list[Batch]) -> pd.DataFrame:

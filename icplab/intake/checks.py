@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import CANONICAL, STATUSES, Column
-from icplab.intake.batch import Batch, is_among
+from icplab.intake.batch import MASKED, SECRET, Batch, contains, is_among, listed
+from icplab.intake.meaning import (
+    check_assignments,
+    check_future,
+    check_outcomes,
+    check_spend,
+    check_subscriptions,
+    check_targets,
+    check_test_accounts,
+    check_units,
+)
 
 # Two lines of the same month and channel are two invoices, not a contradiction: they are added up.
 ADDITIVE = frozenset({"spend", "traffic"})
@@ -17,6 +29,12 @@ BULK_CLOSE_LEAST = 20  # closings; below this a busy day is not a bulk update
 HEAVY_SHARE = 0.2  # of won amount in one opportunity (catalogue case 74)
 HEAVY_LEAST = 20  # wins; among fewer, a large share is nothing unusual
 MANY_LEVELS = 300  # distinct values of a category (catalogue case 79)
+# Checks that only one table has.
+_OWN_CHECKS: dict[str, Callable[[Batch, Settings], None]] = {
+    "subscriptions": lambda batch, _: check_subscriptions(batch),
+    "spend": lambda batch, _: check_spend(batch),
+    "targets": check_targets,
+}
 CORPORATE_ROOT_DEPTH = 64  # parents walked up before a chain counts as a cycle
 
 
@@ -26,21 +44,31 @@ def check_rows(batch: Batch, settings: Settings) -> None:
     _require(batch, settings)
     if source.dated and batch.table.name == "opportunities":
         _check_opportunity_dates(batch)
+    check_future(batch, settings)
     _check_periods(batch)
     _drop_duplicates(batch, source.keep_duplicates, bool(source.row_id))
+    if batch.table.name in ("accounts", "market"):
+        check_assignments(batch)
     _check_key(batch)
     _check_amounts(batch)
     _check_size(batch)
     _check_further(batch)
+    _check_private(batch)
     if batch.table.name == "accounts":
         _check_parents(batch)
+        check_test_accounts(batch, settings)
         if not source.row_id:
             _check_same_names(batch)
+    for table, check in _OWN_CHECKS.items():
+        if table == batch.table.name:
+            check(batch, settings)
 
 
 def check_opportunities(batch: Batch, settings: Settings) -> None:
     """Warnings about opportunities as a whole; they change nothing."""
     frame = batch.frame[batch.live]
+    check_outcomes(batch)
+    check_units(batch, "amount")
     if settings.dated:
         _note_bulk_close(batch, frame)
     _note_heavy(batch, frame)
@@ -204,7 +232,7 @@ def _check_size(batch: Batch) -> None:
 
 
 def _check_further(batch: Batch) -> None:
-    """Further columns that are empty, constant, or have very many levels."""
+    """Further columns that are empty, constant, or have very many levels (numbers, dates and free text may)."""
     further = [c for c in map(str, batch.frame) if c not in batch.table.by_name]
     levels = {c: _distinct(batch.frame.loc[batch.live, c]) for c in further}
     for code, names, message in (
@@ -216,26 +244,56 @@ def _check_further(batch: Batch) -> None:
         ),
         (
             "ICP-W079",
-            [c for c in further if levels[c] > MANY_LEVELS],
+            [c for c in further if levels[c] > MANY_LEVELS and _is_labels(batch.frame.loc[batch.live, c])],
             f"columns have more than {MANY_LEVELS} distinct values",
         ),
     ):
         if names:
-            batch.say(code, f"{message}: {', '.join(names)}")
-    for name in further:
-        signed = batch.frame[name].str.contains("@", regex=False).fillna(False).astype(bool)
-        if signed.any():
-            signed &= batch.frame[name].str.contains(r"[^@\s]+@[^@\s]+\.\w").fillna(False).astype(bool)
-            hint = "holds e-mail addresses: leave the column out ([sources] ignore)"
-            batch.note(signed, "ICP-W086", hint, column=name)
+            batch.say(code, f"{message}: {listed(names)}", fix=_FURTHER_FIX.format(batch.table.name))
+
+
+_FURTHER_FIX = "nothing; or list them in [sources.{}] ignore to be rid of this line"
 
 
 def _distinct(values: pd.Series) -> int:
-    """Distinct values; of a column of lists (a;b), distinct members."""
+    """Distinct values; of a column of lists (a;b), distinct members, blank ones not counted."""
     unique = pd.Series(values.dropna().unique(), dtype="str")
     if unique.str.contains(";", regex=False).any():
         unique = unique.str.split(";").explode().str.strip()
-    return unique.nunique()
+    return unique[unique != ""].nunique()
+
+
+def _is_labels(values: pd.Series) -> bool:
+    """Whether a column holds labels: neither numbers, nor dates, nor a text of its own for most records."""
+    unique = pd.Series(values.dropna().unique(), dtype="str")
+    plain = pd.to_numeric(unique, errors="coerce").notna().all() or unique.str.match(r"\d{4}-\d{2}-\d{2}").all()
+    return not plain
+
+
+def _check_private(batch: Batch) -> None:
+    """Cells of text columns that hold keys or tokens (ICP-E087), e-mail addresses or phone numbers (ICP-W086)."""
+    declared = batch.table.by_name
+    for name in map(str, batch.frame):
+        column = declared.get(name)
+        if column is not None and (column.kind not in ("text", "category") or column.allowed or column.personal):
+            continue
+        text = batch.frame[name]
+        fix = f"leave the column out: [sources.{batch.table.name}] ignore"
+        if column is not None:
+            fix = "take it out of the export"
+        secret = contains(text, SECRET)
+        masked = pd.Series(MASKED, index=text.index, dtype="str")
+        message = "holds a key or token; revoke it, it has left its safe place"
+        batch.note(secret & batch.live, "ICP-E087", message, fix=fix, column=name, shown=masked)
+        if name not in _ADDRESSES:
+            private = contains(text, _EMAIL_OR_PHONE) & ~secret & batch.live
+            message = "holds an e-mail address or phone number"
+            batch.note(private, "ICP-W086", message, fix=fix, column=name, shown=masked)
+
+
+# Columns that hold page addresses, in which an @ or a row of digits is no person.
+_ADDRESSES = frozenset({"domain", "linkedin_url", "url", "landing_page", "search_term"})
+_EMAIL_OR_PHONE = r"[^@\s]+@[^@\s]+\.\w|(^|[^\w+])\+\d{1,3}[\s().-]{0,2}\d[\d\s().-]{6,}\d"
 
 
 def _check_same_names(batch: Batch) -> None:

@@ -16,6 +16,8 @@ ISO = "%Y-%m-%d"
 DATE: Literal["datetime64[us]"] = "datetime64[us]"
 # Days that systems write for "no date" (catalogue case 55).
 NO_DATE = ("0000-00-00", "1900-01-01", "9999-12-31")
+# Day zero of spreadsheets: that of 1900 takes in the 29 February 1900 which never was.
+DAY_ZERO = {"excel": pd.Timestamp("1899-12-30").as_unit("us"), "excel1904": pd.Timestamp("1904-01-01").as_unit("us")}
 EARLIEST_YEAR, LATEST_YEAR = 1900, 2200  # founding dates of customers and end dates of contracts lie between
 _ISO_SHAPE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s?(Z|[+-]\d{2}(:?\d{2})?)?)?"
 _ZONE = r".*(Z|[+-]\d{2}(:?\d{2})?)"
@@ -43,7 +45,10 @@ def type_dates(batch: Batch, column: Column, text: pd.Series, source: Source, ca
     declared = source.date_format or calendar.date_format
     if declared == ISO:
         declared = _inferred(batch, column, words[~none], text) or ISO
-    if declared == ISO:
+    if declared in DAY_ZERO:
+        days, problems = _read_day_numbers(words.mask(none), declared)
+        batch.note(text.notna(), "ICP-R053", f"day numbers read as dates, as declared ({declared})", column=column.name)
+    elif declared == ISO:
         days, problems = _read_iso(words.mask(none), calendar.timezone)
     else:
         days, problems = _read_format(words.mask(none), declared)
@@ -121,6 +126,14 @@ def _read_format(words: pd.Series, declared: str) -> tuple[pd.Series, list[tuple
     return days, [(shaped, "ICP-E049", "is not a calendar date", ""), *_other_shapes(words, bad & ~shaped, declared)]
 
 
+def _read_day_numbers(words: pd.Series, declared: str) -> tuple[pd.Series, list[tuple]]:
+    """Days counted from a spreadsheet's day zero, and what is wrong with the rest."""
+    shaped = words.str.fullmatch(r"\d{1,6}(\.\d+)?").fillna(False).astype(bool)
+    count = pd.to_timedelta(words.where(shaped).astype("float64").floordiv(1), unit="D")
+    days = (DAY_ZERO[declared] + count).astype(DATE)
+    return days, [(words.notna() & ~shaped, "ICP-E051", "is not a day number of a spreadsheet", "")]
+
+
 def _other_shapes(words: pd.Series, odd: pd.Series, declared: str = ISO) -> list[tuple]:
     """Name texts that are not in the format, by what they look like."""
     short = odd & words.str.fullmatch(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{2}").fillna(False).astype(bool)
@@ -128,10 +141,11 @@ def _other_shapes(words: pd.Series, odd: pd.Series, declared: str = ISO) -> list
     ambiguous = odd & words.str.fullmatch(_NUMERIC_SHAPE).fillna(False).astype(bool) & (declared == ISO)
     undecided = ambiguous if ambiguous.equals(words.notna()) else ambiguous & False
     mixed = odd & ~(short | serial | undecided)
+    serials = 'export dates as text, such as 2025-12-31; or declare date_format = "excel" (or "excel1904")'
     choice = 'declare date_format = "%d/%m/%Y" or "%m/%d/%Y" (with the separator of the file) for this source'
     return [
         (short, "ICP-E054", "has a year of two digits", "export dates with four-digit years, such as 2025-12-31"),
-        (serial, "ICP-E053", "looks like a spreadsheet's day number", "export dates as text, such as 2025-12-31"),
+        (serial, "ICP-E053", "looks like a spreadsheet's day number", serials),
         (undecided, "ICP-E050", "may be day/month or month/day, and nothing in the column decides", choice),
         (mixed, "ICP-E051", f"is not in the format {declared}", ""),
     ]

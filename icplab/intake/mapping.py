@@ -10,7 +10,7 @@ import pandas as pd
 from icplab.core.config import Settings, Source
 from icplab.core.errors import Problem, nearest
 from icplab.core.schema import CANONICAL, Table
-from icplab.intake.batch import Batch
+from icplab.intake.batch import Batch, listed
 from icplab.intake.outline import Sheet
 from icplab.intake.records import plain_name
 from icplab.intake.typed import FALSE, TRUE
@@ -58,6 +58,7 @@ def build_batch(
     _note_ragged(batch, np.concatenate([s.excess for _, s in sheets]))
     _derive_status(batch)
     _map_values(batch, settings.values.get(table.name, {}))
+    _check_flags_agree(batch)
     return batch
 
 
@@ -70,6 +71,8 @@ def unknown_mappings(settings: Settings) -> list[Problem]:
             if name not in known:
                 message = f"is not a column of {table}{nearest(name, known)}"
                 problems.append(Problem("ICP-E100", message, f"correct [columns.{table}]", "icplab.toml", column=name))
+    for table, values in settings.values.items():
+        _contradicting(values, table, problems)
     return problems
 
 
@@ -84,7 +87,7 @@ def _mapped(
     _by_name(table, sheet, mapping, export, chosen, respelled)
     missing |= _required_missing(table, file, sheet, source, chosen, problems)
     if respelled:
-        message = f"column names recognised in another spelling: {', '.join(respelled)}"
+        message = f"column names recognised in another spelling: {listed(respelled)}"
         problems.append(Problem("ICP-R026", message, file=file))
     if missing:
         return None
@@ -170,7 +173,7 @@ def _further(
     clashing = {c for c in rest if not table.open_ended or c in names or plain_name(c) in _LINKS}
     left = [c for c in rest if c in clashing - ignored]
     if left:
-        message = f"columns not used: {', '.join(left[:12])}{', …' if len(left) > 12 else ''}"
+        message = f"columns not used: {listed(left, 12)}"
         fix = f"map them in [columns.{table.name}], or list them in [sources.{table.name}] ignore"
         problems.append(Problem("ICP-W028", message, fix, file))
     return [c for c in rest if c not in clashing | ignored]
@@ -190,6 +193,30 @@ def _note_ragged(batch: Batch, excess: np.ndarray) -> None:
     batch.note(excess > 0, "ICP-E030", "the record has more fields than the header", fix=fix)
     if excess.any():  # their cells stand under the wrong names; judging them too would only mislead
         batch.frame = batch.frame.mask(pd.Series(excess != 0, index=batch.frame.index), "")
+
+
+def _contradicting(values: Mapping[str, Mapping[str, str]], table: str, problems: list[Problem]) -> None:
+    """One stage or status mapped both ways: two spellings of a value, two meanings (ICP-E077)."""
+    for value, meaning in values.get("status", {}).items():
+        for other, says in values["status"].items():
+            if value < other and plain_name(value) == plain_name(other) and meaning != says:
+                message = f'is mapped to {meaning}, and "{other}" to {says}'
+                fix = f"say which one holds in [values.{table}.status]"
+                problems.append(
+                    Problem("ICP-E077", message, fix, "icplab.toml", column=f"values.{table}.status", value=value)
+                )
+
+
+def _check_flags_agree(batch: Batch) -> None:
+    """A status and yes/no flags that say different things about one record (ICP-E077)."""
+    if not {"status", "is_won"} <= set(batch.text):
+        return
+    won = batch.text["is_won"].str.strip().str.lower()
+    status = batch.frame["status"]
+    wrong = (won.isin(TRUE) & status.isin(["lost", "open"])) | (won.isin(FALSE) & (status == "won"))
+    message = "contradicts is_won of the same record"
+    fix = "leave one of the two columns out: [sources.opportunities] ignore"
+    batch.note(wrong, "ICP-E077", message, fix=fix, column="status")
 
 
 def _derive_status(batch: Batch) -> None:
@@ -244,5 +271,4 @@ def _row_ids(source: Source) -> tuple[str, ...]:
 
 
 def _listed(sheet: Sheet) -> str:
-    names = [str(c) for c in sheet.frame.columns[:12]]
-    return ", ".join(names) + (", …" if sheet.frame.shape[1] > 12 else "")
+    return listed(sheet.frame.columns, 12)

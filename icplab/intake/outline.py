@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.errors import BadInput, Problem
+from icplab.intake.batch import shown_text
 from icplab.intake.records import PEEKED_RECORDS, Records, plain_name
 
 LONGEST_FOOTER = 20  # records at the end that are looked at
@@ -45,6 +46,7 @@ def outline(records: Records, file: str, expected: set[str], notes: list[Problem
     kind[:header] = np.where(filled[:header] > 0, "preamble", "blank")
     kind[header] = "header"
     names = [str(cells.iat[header, i]) for i in range(int(widths[header]))]
+    _refuse_title(header, widths[filled > 0], names, expected, file, int(records.lines[header]))
     kind[_repeats(cells, names, kind)] = "repeated_header"
     kind[_footer(cells, widths, filled, kind, file, len(names), notes)] = "footer"
     data = kind == "data"
@@ -72,6 +74,15 @@ def _find_header(cells: pd.DataFrame, filled: np.ndarray, expected: set[str]) ->
     known = [sum(plain_name(c) in expected for c in row if c) for row in head.itertuples(index=False)]
     best = int(np.argmax(known))
     return best if known[best] >= 2 else first
+
+
+def _refuse_title(header: int, widths: np.ndarray, names: list[str], expected: set[str], file: str, line: int) -> None:
+    """Stop at a first record that has one field where the others have more: a title, not a header (ICP-E021)."""
+    usual = int(np.bincount(widths).argmax())
+    if len(names) < min(usual, 2) and not any(plain_name(n) in expected for n in names):
+        message = "stands where the header should, and is none: the records after it have more fields"
+        fix = "delete the lines above the header, or map the columns in icplab.toml so that it is recognised"
+        raise BadInput(Problem("ICP-E021", message, fix, file, line=line or None, value=shown_text(names[0])))
 
 
 def _repeats(cells: pd.DataFrame, names: list[str], kind: np.ndarray) -> np.ndarray:
@@ -132,7 +143,7 @@ def _refuse_tail(
     if lone or totals:
         message = "ends with a line that is not a record and not a known footer"
         fix = "delete the lines after the last record, or export without totals"
-        raise BadInput(Problem("ICP-E022", message, fix, file, value=_first(cells, i)[:60]))
+        raise BadInput(Problem("ICP-E022", message, fix, file, value=shown_text(_first(cells, i))))
 
 
 def _headed(

@@ -21,15 +21,18 @@ from icplab.core.schema import CANONICAL
 from icplab.core.store import sha256_of, write_parquet
 from icplab.intake.batch import Batch, FileBook, rejects_table
 from icplab.intake.checks import check_currencies, check_opportunities, check_rows
+from icplab.intake.dates import DAY_ZERO
 from icplab.intake.files import InputFile, find_files, unread_files
 from icplab.intake.links import check_labels, check_links
 from icplab.intake.mapping import build_batch, expected_names, unknown_mappings
+from icplab.intake.meaning import check_one_sided, check_stage_history, secrets_in
 from icplab.intake.outline import Sheet, outline
 from icplab.intake.records import read_delimited, read_parquet_text
 from icplab.intake.report import Report, ledger_table
 from icplab.intake.typed import type_batch
 
-INTAKE_VERSION = 1  # raised when the same input gives other tables, so that runs taken in before are taken in again
+STAGING = ".intake-"  # folders in which an intake is written; the name goes on with the process that writes
+INTAKE_VERSION = 2  # raised when the same input gives other tables, so that runs taken in before are taken in again
 # as-of date of a workspace without any date: no row lies after it, and no row before it is needed.
 UNDATED_AS_OF = pd.Timestamp("1970-01-01").as_unit("us")
 # Findings that a note of the intake supports (codes of the contract).
@@ -81,7 +84,8 @@ def take_in(workspace: Path | str, run: Path | str) -> None:
     if stops:
         raise BadInput(stops)
     target.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".intake-", dir=target))
+    _clear_stale(target)
+    staging = Path(tempfile.mkdtemp(prefix=f"{STAGING}{os.getpid()}-", dir=target))
     try:
         _write(reading, folder, staging)
         _publish(staging, target)
@@ -109,6 +113,24 @@ def default_as_of(tables: dict[str, pd.DataFrame]) -> pd.Timestamp:
         born = [t[c.name] for n, t in tables.items() for c in CANONICAL[n].columns if c.kind == "date" and c.required]
         dates = pd.concat(born).dropna() if born else dates
     return dates.max().as_unit("us") if len(dates) else UNDATED_AS_OF
+
+
+def _clear_stale(target: Path) -> None:
+    """Remove what intakes left that were killed; a folder whose process still lives is being written."""
+    for left in target.glob(f"{STAGING}*"):
+        owner = left.name.removeprefix(STAGING).split("-")[0]
+        if not owner.isdigit() or not _lives(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 is not sent; it only asks
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _is_taken_in(folder: Path, target: Path) -> bool:
@@ -143,6 +165,7 @@ def _read(folder: Path) -> _Reading:
         reading.problems += error.problems
         return reading
     reading.problems += [*_settings_problems(reading.settings), *unknown_mappings(reading.settings)]
+    reading.problems += secrets_in(reading.settings)
     if reading.problems:
         return reading
     files, problems, by_default = find_files(folder, reading.settings)
@@ -173,7 +196,7 @@ def _settings_problems(settings: Settings) -> list[Problem]:
         wrong("calendar.timezone", settings.calendar.timezone, "is not a time zone", 'write one like "Europe/Berlin"')
     formats = {f"sources.{t}.date_format": s.date_format for t, s in settings.sources.items()}
     for where, given in {**formats, "calendar.date_format": settings.calendar.date_format}.items():
-        if set(re.findall(r"%(.?)", given)) - _DATE_DIRECTIVES:
+        if given not in DAY_ZERO and set(re.findall(r"%(.?)", given)) - _DATE_DIRECTIVES:
             wrong(where, given, "is not a date format", 'write one like "%d/%m/%Y"')
     for table, source in settings.sources.items():
         if len(source.decimal) != 1 or len(source.thousands) > 1 or source.decimal == source.thousands:
@@ -234,6 +257,8 @@ def _check_together(reading: _Reading) -> None:
     check_links(batches, reading.settings)
     if "opportunities" in batches:
         check_opportunities(batches["opportunities"], reading.settings)
+    check_stage_history(batches, reading.settings)
+    check_one_sided(batches)
     check_currencies(batches, reading.settings)
     check_labels(batches)
     for batch in batches.values():

@@ -16,6 +16,9 @@ from icplab.intake.dates import type_dates
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _MANGLED_ID = r"\d\.\d+E\+\d+"
 _SYMBOLS = r"[$€£¥₹]|^[A-Z]{3}(?=[\s\d-])|(?<=[\s\d])[A-Z]{3}$"
+# Letters of one word from the Latin and from the Greek or Cyrillic alphabet.
+_MIXED_SCRIPT = re.compile("[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]")
+LONGEST_LIST = 500  # characters; longer cells with semicolons are prose
 _RANGE = r"\d+\s?[-–]\s?\d+"
 _WORDS_OF_NO_NUMBER = ("inf", "infinity", "nan", "+inf", "-inf", "+infinity", "-infinity")
 TRUE = frozenset({"true", "yes", "1", "y", "t"})
@@ -60,8 +63,15 @@ def _type_column(batch: Batch, column: Column, source: Source, settings: Setting
 
 def _trimmed(batch: Batch, name: str, source: Source) -> pd.Series:
     """Text without outer white space, missing words as null."""
-    text = batch.frame[name].str.strip()
-    return text.mask(text.isin(source.missing) | (text == ""))
+    return _without_missing(batch, name, batch.frame[name].str.strip(), source)
+
+
+def _without_missing(batch: Batch, name: str, text: pd.Series, source: Source) -> pd.Series:
+    """Text with words that stand for nothing as null; words other than a blank are counted in a note."""
+    blank = text == ""
+    words = text.isin(source.missing) & ~blank
+    batch.note(words & batch.live, "ICP-R075", "stands for a missing value; taken as empty", column=name)
+    return text.mask(words | blank)
 
 
 def _clean_text(batch: Batch, name: str, source: Source) -> pd.Series:
@@ -75,7 +85,39 @@ def _clean_text(batch: Batch, name: str, source: Source) -> pd.Series:
     batch.note(
         (text != given) & batch.live, "ICP-R081", "outer white space or invisible characters removed", column=name
     )
-    return text.mask(text.isin(source.missing) | (text == ""))
+    _note_lookalikes(batch, name, text)
+    if name not in batch.table.by_name:
+        text = _without_doubles(batch, name, text)
+    return _without_missing(batch, name, text, source)
+
+
+def _note_lookalikes(batch: Batch, name: str, text: pd.Series) -> None:
+    """Words of Latin letters with Greek or Cyrillic ones among them look like another word and are not."""
+    mixed = [u for u in text[~text.str.isascii()].unique() if _MIXED_SCRIPT.search(u)]
+    if mixed:
+        message = "mixes letters of two alphabets that look alike; kept as it is"
+        batch.note(
+            text.isin(mixed) & batch.live, "ICP-W081", message, fix="type the word again in the CRM", column=name
+        )
+
+
+def _without_doubles(batch: Batch, name: str, text: pd.Series) -> pd.Series:
+    """Lists (a;b) with every member once, and without blank ones; the order of members stays."""
+    lists = [u for u in text[text.str.contains(";", regex=False)].unique() if len(u) <= LONGEST_LIST]
+    changed = {u: c for u in lists if (c := _members_once(u)) != u}
+    if not changed:
+        return text
+    doubled = text.isin(list(changed))
+    message = "members that stand twice in a list, or are blank, taken once"
+    batch.note(doubled & batch.live, "ICP-R078", message, column=name)
+    return text.map(changed).where(doubled, text).astype("str")
+
+
+def _members_once(text: str) -> str:
+    """The list as it is when its members are distinct and filled, else its distinct members."""
+    members = [m.strip() for m in text.split(";")]
+    once = list(dict.fromkeys(m for m in members if m))
+    return text if len(once) == len(members) else ";".join(once)
 
 
 def _one_form(text: str) -> str:
@@ -139,6 +181,8 @@ def _flags(batch: Batch, column: Column, text: pd.Series) -> pd.Series:
 
 def _numbers(batch: Batch, column: Column, text: pd.Series, source: Source) -> pd.Series:
     """Numbers in the declared notation; symbols and brackets are taken off with a note."""
+    if source.thousands in _SPACES:
+        text = text.str.replace(_ANY_SPACE, source.thousands, regex=True)
     odd = text.notna() & ~_matches(text, _notation(source))
     if odd.any():
         text = text.where(~odd, _repaired(batch, column, text.where(odd), source))
@@ -153,6 +197,11 @@ def _numbers(batch: Batch, column: Column, text: pd.Series, source: Source) -> p
     endless = np.isinf(number)
     batch.note(endless, "ICP-E069", "is larger than a number can be", fix="correct the cell", column=column.name)
     return _checked_people(batch, column, _as_rate(batch, column, number.mask(endless), text))
+
+
+# A thousands sign that is a space may be exported as any of these.
+_SPACES = frozenset("  \u202f\u2009")
+_ANY_SPACE = "[\u00a0\u202f\u2009 ]"
 
 
 def _notation(source: Source) -> str:
@@ -174,6 +223,7 @@ def _repaired(batch: Batch, column: Column, text: pd.Series, source: Source) -> 
     percent = _matches(bare, r".*%") & (column.kind == "rate")
     bare = bare.mask(percent, bare.str.rstrip("%").str.strip())
     good = _matches(bare, _notation(source))
+    good &= ~_several_currencies(batch, column, text, symbol & good)
     batch.note(symbol & good, "ICP-R065", "currency sign taken off", column=name)
     batch.note(bracket & good, "ICP-R066", "brackets or a trailing minus read as negative", column=name)
     bands = _matches(text, _RANGE) if name == "employees" else pd.Series(False, index=text.index)
@@ -184,6 +234,22 @@ def _repaired(batch: Batch, column: Column, text: pd.Series, source: Source) -> 
         batch.note(bands, "ICP-R071", "a range of employees taken as its geometric middle", column=name)
         good |= bands
     return bare.where(good, text)
+
+
+def _several_currencies(batch: Batch, column: Column, text: pd.Series, signed: pd.Series) -> pd.Series:
+    """Cells of a column in which signs of several currencies stand, and no column says which (ICP-E065)."""
+    none = pd.Series(False, index=text.index)
+    if not signed.any() or "currency" in batch.text:
+        return none
+    signs = text[signed].str.extract(f"({_SYMBOLS})", expand=False).unique()
+    if len(signs) < 2:
+        return none
+    message = (
+        f"amounts carry several currency signs ({', '.join(sorted(map(str, signs)))}) and no column names the currency"
+    )
+    fix = f"export the currency too, as column currency of {batch.table.name}"
+    batch.note(signed, "ICP-E065", message, fix=fix, column=column.name)
+    return signed
 
 
 def _note_odd(batch: Batch, column: Column, text: pd.Series, odd: pd.Series, source: Source) -> None:
@@ -199,7 +265,7 @@ def _note_odd(batch: Batch, column: Column, text: pd.Series, odd: pd.Series, sou
     batch.note(
         percent, "ICP-E067", "is a percentage where a plain number belongs", fix="export the number", column=name
     )
-    other = odd & ~(endless | suffixed | percent)
+    other = odd & ~(endless | suffixed | percent | pd.Series(batch.stopped, index=text.index))
     fix = f'declare the notation in {where}: decimal = "{source.decimal}", thousands = "…"; or correct the cell'
     if _matches(text, r"\D*\d{1,3}(,\d{3})+(\.\d+)?\D*")[other].any():
         fix = f'if "," separates thousands, declare thousands = "," in {where}'

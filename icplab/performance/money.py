@@ -183,7 +183,14 @@ def _no_spend(facts: Facts) -> str:
         return NO_DATES
     if not len(facts.spend):
         return "there is no spend table"
-    return facts.unmeasured.get("spend", "")
+    return facts.unmeasured.get("spend", "") or _missing_months(facts.spend["month"])
+
+
+def _missing_months(month: pd.Series) -> str:
+    """Why spend with holes measures no cost of a customer: the months without any, between the first and the last."""
+    months = month.dt.to_period("M")
+    missing = pd.period_range(months.min(), months.max(), freq="M").difference(months.unique())
+    return f"no cost is given for {', '.join(map(str, missing[:6]))}" if len(missing) else ""
 
 
 def _worked(deals: pd.DataFrame, facts: Facts, period: _Period, basis: str) -> pd.Series:
