@@ -296,6 +296,11 @@ def test_the_council_pack_counts_what_is_to_be_decided(pages):
     assert "two natural segments" in page.text
 
 
+def test_the_headline_says_what_the_ranking_is_worth(pages):
+    headline = pages["index.html"].split("<h1")[1].split("</h1>")[0]
+    assert re.search(r"\d+ of 240 accounts hold \d+.% of the expected value", headline)
+
+
 def test_the_council_pack_prints_figures_with_interval_and_n(pages):
     text = Page(pages["index.html"]).text.replace(fmt.THIN, " ")
     assert "Win rate of closed opportunities 31 % 95 % interval 27–35, n 480" in text

@@ -60,13 +60,15 @@ def reader_views(
     tiers: pd.DataFrame | None,
     traits: pd.DataFrame | None,
     currency: str,
+    *,
+    market: pd.DataFrame | None = None,
 ) -> list[dict[str, Any]]:
     """The same map for demand generation, sales coverage, product and customer success: a few sentences each."""
     if scores is None or scores.empty:
         return []
     rows = scores.assign(segment=_names(scores, segments))
     views = [
-        ("Demand generation", "Where to look for new customers", _demand(rows, currency)),
+        ("Demand generation", "Where to look for new customers", [*_demand(rows, currency), *_whitespace(market)]),
         ("Sales coverage", "Where sellers' time goes", _coverage(rows, tiers, currency)),
         ("Product", "What goes with winning and staying", _product(rows, traits)),
         ("Customer success", "Where customers can grow", _success(rows, currency)),
@@ -125,6 +127,19 @@ def _demand(rows: pd.DataFrame, currency: str) -> list[str]:
     if len(cold):
         says.append(f"{len(cold):,} are outside the profile and can be left out of audiences.")
     return says
+
+
+def _whitespace(market: pd.DataFrame | None) -> list[str]:
+    """Where the addressable market is that the CRM does not hold."""
+    if market is None or market.empty:
+        return []
+    untouched = market.set_index("segment_id")["whitespace_accounts"]
+    own = market[~market["segment_id"].isin([ALL, UNASSIGNED])]
+    if not untouched.get(ALL, 0) > 0 or own.empty:
+        return []
+    top = own.sort_values(["whitespace_accounts", "segment_id"], ascending=[False, True]).iloc[0]
+    most = f", most of them in {fmt.plain(top['segment'], 90)}" if len(own) > 1 else ""
+    return [f"{fmt.integer(untouched[ALL])} accounts of the addressable market are not in the CRM{most}."]
 
 
 def _coverage(rows: pd.DataFrame, tiers: pd.DataFrame | None, currency: str) -> list[str]:

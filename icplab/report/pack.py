@@ -60,6 +60,7 @@ class Pack:
     segments: pd.DataFrame | None
     tiers: pd.DataFrame | None
     traits: pd.DataFrame | None
+    market_map: pd.DataFrame | None
     segmentation: dict[str, Any] | None
 
     @property
@@ -95,7 +96,9 @@ def render_index(run_folder: Path | str, context: Mapping[str, Any] | None = Non
         "figures": _figures(pack),
         **_finding_sections(pack),
         "map": map_view(pack.scores, pack.segments, pack.tiers, pack.currency),
-        "readers": reader_views(pack.scores, pack.segments, pack.tiers, pack.traits, pack.currency),
+        "readers": reader_views(
+            pack.scores, pack.segments, pack.tiers, pack.traits, pack.currency, market=pack.market_map
+        ),
         "plan": _plan(pack),
         "unknown": _unknown(pack),
         "pages": _pages(pack),
@@ -124,7 +127,7 @@ def _about(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
 
 def _read(folder: Path, about: dict[str, Any]) -> Pack:
     store = Store(folder)
-    names = ("kpis", "findings", "scores", "segments", "tiers", "traits")
+    names = ("kpis", "findings", "scores", "segments", "tiers", "traits", "market_map")
     tables = {name: _maybe(store.read, name) for name in names}
     return Pack(folder, about, segmentation=_maybe(store.read_json, "segmentation"), **tables)
 
@@ -138,10 +141,25 @@ def _maybe(read: Callable[[str], Any], name: str) -> Any:
 
 
 def _headline(pack: Pack) -> str:
+    """What the ranking is worth, in one line; without one, that there is none."""
     if pack.findings is None:
         return "This run wrote no findings"
-    counts = pack.findings["severity"].value_counts()
-    act, watch = int(counts.get("act", 0)), int(counts.get("watch", 0))
+    if pack.scores is None or pack.scores.empty:
+        return _to_do(pack)
+    first = pack.scores[pack.scores["tier"] == "tier_1"]
+    values = pack.scores["expected_value"].clip(lower=0)
+    if first.empty:
+        return "The data support no ranking of accounts"
+    if not values.sum() > 0:
+        return f"{len(first):,} of {len(pack.scores):,} accounts come first"
+    share = first["expected_value"].clip(lower=0).sum() / values.sum()
+    return f"{len(first):,} of {len(pack.scores):,} accounts hold {fmt.percent(share)} of the expected value"
+
+
+def _to_do(pack: Pack) -> str:
+    """How much asks for a decision, and how much to keep an eye on."""
+    severity = [] if pack.findings is None else pack.findings["severity"].tolist()
+    act, watch = severity.count("act"), severity.count("watch")
     decide = f"{_word(act).capitalize()} thing{'s' if act != 1 else ''} to decide" if act else "Nothing to decide"
     return f"{decide}, {_word(watch) if watch else 'nothing'} to watch"
 
@@ -151,7 +169,7 @@ def _word(count: int) -> str:
 
 
 def _lede(pack: Pack) -> str:
-    """The state of the market in two sentences."""
+    """The map and what it asks for, in two sentences."""
     said = []
     if pack.segments is not None and len(pack.segments):
         verdict = {
@@ -166,16 +184,8 @@ def _lede(pack: Pack) -> str:
             if verdict != "whole market without segments"
             else "The data shows no segments: the map is the whole market."
         )
-    if pack.scores is not None and len(pack.scores):
-        first = pack.scores[pack.scores["tier"] == "tier_1"]
-        values = pack.scores["expected_value"].clip(lower=0)
-        if len(first) and values.sum() > 0:
-            share = first["expected_value"].clip(lower=0).sum() / values.sum()
-            said.append(
-                f"Of {len(pack.scores):,} accounts, {len(first):,} are tier 1; they hold {fmt.percent(share)} of the expected value."
-            )
-        elif not len(first):
-            said.append(f"None of {len(pack.scores):,} accounts is put in tier 1: the data supports no ranking.")
+    if pack.findings is not None:
+        said.append(f"{_to_do(pack)}.")
     return " ".join(said)
 
 
