@@ -136,7 +136,11 @@ class Step:
 
     def _load(self, name: str) -> pd.DataFrame:
         path = self.folder / "tables" / f"{name}.parquet"
-        return read_parquet(path) if path.exists() else CANONICAL[name].empty()
+        table = CANONICAL[name]
+        if not path.exists():
+            return table.empty()
+        # The keys that the intake adds to events serve the engine only.
+        return read_parquet(path, None if table.open_ended else list(table.by_name))
 
     def _earlier(self, as_of: pd.Timestamp) -> pd.Timestamp:
         if as_of > self.as_of:

@@ -133,10 +133,10 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
     os.replace(beside, path)
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
-    """Inverse of `write_parquet`."""
+def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Inverse of `write_parquet`; `columns` reads only those."""
     try:
-        return pq.ParquetFile(path).read().to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
+        return pq.ParquetFile(path).read(columns).to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
     except pa.ArrowInvalid as error:
         raise ContractBroken(f"{path.name} is damaged: {error}") from error
 

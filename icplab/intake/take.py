@@ -30,9 +30,10 @@ from icplab.intake.outline import Sheet, outline
 from icplab.intake.records import read_delimited, read_parquet_text
 from icplab.intake.report import Report, ledger_table
 from icplab.intake.typed import type_batch
+from icplab.intake.written import add_keys, in_order
 
 STAGING = ".intake-"  # folders in which an intake is written; the name goes on with the process that writes
-INTAKE_VERSION = 2  # raised when the same input gives other tables, so that runs taken in before are taken in again
+INTAKE_VERSION = 3  # raised when the same input gives other tables, so that runs taken in before are taken in again
 # as-of date of a workspace without any date: no row lies after it, and no row before it is needed.
 UNDATED_AS_OF = pd.Timestamp("1970-01-01").as_unit("us")
 # Findings that a note of the intake supports (codes of the contract).
@@ -280,8 +281,8 @@ def _settle(book: FileBook, batch: Batch) -> None:
 def _write(reading: _Reading, folder: Path, staging: Path) -> None:
     """All files of the intake, into an empty folder."""
     (staging / "tables").mkdir()
-    tables = {name: _ordered(batch) for name, batch in reading.batches.items()}
-    for name, frame in tables.items():
+    tables = {name: in_order(batch.frame[batch.live], batch.table) for name, batch in reading.batches.items()}
+    for name, frame in add_keys(tables).items():
         write_parquet(frame, staging / "tables" / f"{name}.parquet")
     (staging / "settings.json").write_text(settings_to_json(reading.settings) + "\n", encoding="utf-8")
     _write_rejects(rejects_table(list(reading.batches.values())), staging / "rejects.csv")
@@ -289,13 +290,6 @@ def _write(reading: _Reading, folder: Path, staging: Path) -> None:
         (staging / "decisions.jsonl").write_bytes((folder / "decisions.jsonl").read_bytes())
     text = json.dumps(_inputs(reading, tables, folder), indent=1, sort_keys=True, allow_nan=False)
     (staging / "inputs.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _ordered(batch: Batch) -> pd.DataFrame:
-    """Used rows, canonical columns first, in an order that does not depend on the export's."""
-    frame = batch.frame[batch.live]
-    key = list(batch.table.key)
-    return frame.sort_values([*key, *(str(c) for c in frame if c not in key)], kind="stable", ignore_index=True)
 
 
 def _inputs(reading: _Reading, tables: dict[str, pd.DataFrame], folder: Path) -> dict:
