@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # conda names that differ from PyPI's
-CONDA_NAMES = {"jupyter_client": "jupyter-client", "python-duckdb": "duckdb"}
+CONDA_NAMES = {"jupyter_client": "jupyter-client", "python-duckdb": "duckdb", "psycopg-c": "psycopg-binary"}
 # Names of hosts and paths that belong to a machine, not to the project.
 FOREIGN = re.compile(r"(?<![\w./-])/(?:work|root|home|opt)/\w|index-url\s+http|https?://\S+/simple\b")
 

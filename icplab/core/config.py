@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import re
 import tomllib
 import types
 import typing
@@ -16,6 +17,11 @@ from icplab.core.errors import BadInput, Problem, nearest
 from icplab.core.schema import CANONICAL, FAMILIES, TRAIT_ROLES
 
 SETTINGS_FILE = "icplab.toml"
+DATABASE_FILES = (".duckdb", ".sqlite", ".sqlite3", ".db")
+_SELECT = re.compile(r"(\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with)\b", re.IGNORECASE | re.DOTALL)
+_PASSWORD = re.compile(r"\w://[^\s/:@]*:[^\s@/]+@|\bpassword\s*=\s*\S", re.IGNORECASE)
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|")
+_SECRET_KEYS = frozenset({"url", "uri", "dsn", "password", "passwd", "pwd", "secret", "token", "connection"})
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,14 @@ class Goals:
 class Source:
     file: str = ""
     """File name inside the workspace, or a glob such as opportunities_*.csv."""
+    sheet: str = ""
+    """Sheet of an Excel workbook; empty: the one that holds data."""
+    database: str = ""
+    """Name of a [databases.<name>] section; the rows then come from there and not from a file."""
+    table: str = ""
+    """Table of that database, or of a DuckDB or SQLite file; schema.table where it has a schema."""
+    query: str = ""
+    """A single SELECT in place of a whole table."""
     delimiter: str = ""
     """Empty: found by field-count consistency over the whole file."""
     encoding: str = "utf-8"
@@ -70,6 +84,16 @@ class Source:
     """Column = factor, for units (annual_revenue = 1e6 when the export is in millions)."""
     ignore: tuple[str, ...] = ()
     """Export columns left out; ["*"] leaves out all that map to nothing."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where a database is. Its connection string never stands in the settings, so that they can be shared."""
+
+    url_env: str = ""
+    """Environment variable that holds the connection string, postgresql://… or sqlite:///…"""
+    timeout_seconds: int = 300
+    """A query that takes longer is given up."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +186,7 @@ class Settings:
     workspace: Workspace = Workspace()
     goals: Goals = Goals()
     sources: dict[str, Source] = field(default_factory=dict)
+    databases: dict[str, Database] = field(default_factory=dict)
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     values: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
     calendar: Calendar = Calendar()
@@ -195,10 +220,10 @@ def read_settings(folder: Path) -> Settings:
     Raises `BadInput` naming every unknown key (with the nearest known one), wrong type and value out of range.
     """
     raw = _read_toml(folder / SETTINGS_FILE)
-    problems: list[Problem] = []
-    settings = _build(Settings, raw, "", problems)
+    problems: list[Problem] = _secrets(raw, "")
+    settings = _build(Settings, raw, "", problems) if not problems else Settings()
     if not problems:
-        problems += _check(settings)
+        problems += [*_check(settings), *_check_databases(settings)]
     if problems:
         raise BadInput(problems)
     given = set(raw)
@@ -340,4 +365,47 @@ def _check(settings: Settings) -> list[Problem]:
     ]:
         if word not in allowed:
             problems.append(_problem(path, word, f"is not one of {list(allowed)}{nearest(word, allowed)}"))
+    return problems
+
+
+def _secrets(value: object, path: str) -> list[Problem]:
+    """Passwords and connection strings that hold one; they are named by place and never repeated."""
+    if isinstance(value, Mapping):
+        return [p for k, v in value.items() for p in _secrets(v, f"{path}.{k}" if path else str(k))]
+    if isinstance(value, list):
+        return [p for v in value for p in _secrets(v, path)]
+    in_database = path.startswith("databases.")
+    key = path.rsplit(".", 1)[-1].lower()
+    named = in_database and (key in _SECRET_KEYS or (key == "url_env" and not _ENVIRONMENT_NAME.fullmatch(str(value))))
+    if not named and not _PASSWORD.search(str(value)):
+        return []
+    message = "holds a connection string or a password, and settings are shared and copied into every run"
+    fix = 'take it out, set it in an environment variable such as CRM_URL, and write url_env = "CRM_URL"'
+    return [Problem("ICP-E087", message, fix, SETTINGS_FILE, column=path)]
+
+
+def _check_databases(settings: Settings) -> list[Problem]:
+    """Sources of which it is not clear what to read, and queries that are not one SELECT."""
+    problems = []
+    for name, source in settings.sources.items():
+        path = f"sources.{name}"
+        inside = source.file.lower().endswith(DATABASE_FILES)
+        if source.database and source.file:
+            problems.append(_problem(f"{path}.file", source.file, "stands beside database; one of them must go"))
+        elif source.database and source.database not in settings.databases:
+            hint = nearest(source.database, settings.databases)
+            problems.append(_problem(f"{path}.database", source.database, f"has no [databases] section{hint}"))
+        elif (source.table or source.query) and not (source.database or inside):
+            given = source.table or source.query
+            problems.append(_problem(path, given, "needs a database, or a DuckDB or SQLite file"))
+        elif (source.database or inside) and bool(source.table) == bool(source.query):
+            problems.append(_problem(path, source.database or source.file, 'needs table = "…" or query = "…"'))
+        if source.query and not _SELECT.match(source.query):
+            problems.append(_problem(f"{path}.query", source.query, "is not a SELECT"))
+    for name, database in settings.databases.items():
+        if not database.url_env:
+            problems.append(_problem(f"databases.{name}.url_env", name, "names no environment variable"))
+        if database.timeout_seconds < 1:
+            value = database.timeout_seconds
+            problems.append(_problem(f"databases.{name}.timeout_seconds", value, "must be at least 1"))
     return problems

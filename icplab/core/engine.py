@@ -17,9 +17,13 @@ MEMORY_LIMIT = "1GB"
 
 @contextmanager
 def open_engine(
-    *, threads: int = THREADS, memory_limit: str = MEMORY_LIMIT, folders: Sequence[Path | str] = ()
+    *,
+    threads: int = THREADS,
+    memory_limit: str = MEMORY_LIMIT,
+    folders: Sequence[Path | str] = (),
+    database: Path | str | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an in-memory DuckDB for the length of a `with` block.
+    """Open a DuckDB for the length of a `with` block: in memory, or a file for reading only.
 
     Extensions are neither installed nor loaded on their own, nothing outside `folders` is read or written, and the
     settings are locked, so that text from data can never widen what a query may touch.
@@ -32,6 +36,9 @@ def open_engine(
         Memory the engine may use before it spills to a temporary folder of its own, such as ``"1GB"``.
     folders
         Folders whose files queries may read and write. Frames are given with ``connection.register(name, frame)``.
+
+    database
+        A DuckDB file, opened for reading only; queries may then read that file and no other.
 
     Yields
     ------
@@ -48,7 +55,8 @@ def open_engine(
 
     with tempfile.TemporaryDirectory(prefix="icplab-engine-") as spill:
         connection = duckdb.connect(
-            ":memory:",
+            ":memory:" if database is None else str(database),
+            read_only=database is not None,
             config={
                 "threads": threads,
                 "memory_limit": memory_limit,

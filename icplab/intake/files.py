@@ -10,19 +10,14 @@ from pathlib import Path
 from icplab.core.config import Settings, Source
 from icplab.core.errors import Problem, nearest
 from icplab.core.schema import CANONICAL
+from icplab.intake.sources import ENDINGS, LARGEST_FILE, ending, name_without_ending, source_name
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
-CANONICAL_SUFFIXES = (".csv", ".tsv", ".parquet")
-LARGEST_FILE = 4 << 30  # bytes; above this the in-memory reader of this version would exhaust small machines
+CANONICAL_ENDINGS = (".csv", ".tsv", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz", ".zip")
+_AS_XLSX = "open it in Excel and save it as an Excel workbook (.xlsx)"
 OTHER_FORMATS = {
-    ".xlsx": "save the sheet as CSV UTF-8",
-    ".xlsm": "save the sheet as CSV UTF-8",
-    ".xls": "save the sheet as CSV UTF-8",
-    ".ods": "save the sheet as CSV UTF-8",
-    ".gz": "unpack it first",
-    ".zip": "unpack it first",
+    **dict.fromkeys((".xls", ".xlsb", ".ods"), _AS_XLSX),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".tar.gz"), "unpack it, or pack it as zip"),
     ".json": "export as CSV",
-    ".duckdb": "export the table as Parquet",
 }
 
 
@@ -31,13 +26,13 @@ class InputFile:
     """One file that feeds one table."""
 
     table: str
-    path: Path
-    name: str  # relative to the workspace, with forward slashes
+    path: Path  # the workspace itself for a table of a database
+    name: str  # relative to the workspace, with forward slashes; a sheet in brackets behind it
     source: Source
 
 
 def find_files(folder: Path, settings: Settings) -> tuple[list[InputFile], list[Problem], list[str]]:
-    """Files named in `[sources]`, else canonical names (`accounts.csv`, `.tsv`, `.parquet`).
+    """Files named in `[sources]`, else canonical names (`accounts.csv`, `.xlsx`, `.parquet` and so on).
 
     Returns the files in table order, every problem met, and the tables found by their canonical name.
     """
@@ -47,6 +42,9 @@ def find_files(folder: Path, settings: Settings) -> tuple[list[InputFile], list[
     here = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     for table in CANONICAL:
         source = settings.source(table)
+        if source.database:
+            found.append(InputFile(table, folder, source_name(source), source))
+            continue
         paths = _named(folder, table, source, problems) if source.file else _canonical(here, table, problems)
         if paths and not source.file:
             by_default.append(table)
@@ -55,7 +53,7 @@ def find_files(folder: Path, settings: Settings) -> tuple[list[InputFile], list[
             if problem:
                 problems.append(problem)
             else:
-                found.append(InputFile(table, path, path.relative_to(folder).as_posix(), source))
+                found.append(InputFile(table, path, _name(folder, path, source), source))
         if not paths and CANONICAL[table].required and not source.file:
             problems.append(_missing(table, here))
     return found, problems, by_default
@@ -64,8 +62,15 @@ def find_files(folder: Path, settings: Settings) -> tuple[list[InputFile], list[
 def unread_files(folder: Path, found: list[InputFile]) -> list[str]:
     """Names of data files in the folder that feed no table."""
     used = {f.path for f in found}
-    kinds = {*SUFFIXES, *OTHER_FORMATS}
-    return sorted(p.name for p in folder.iterdir() if p.is_file() and p.suffix.lower() in kinds and p not in used)
+    kinds = {*ENDINGS, *OTHER_FORMATS, ".xlsm"}
+    here = (p for p in folder.iterdir() if not p.name.startswith((".", "~$")))  # ~$: what Excel leaves while it is open
+    return sorted(p.name for p in here if p.is_file() and ending(p) in kinds and p not in used)
+
+
+def _name(folder: Path, path: Path, source: Source) -> str:
+    """How messages and the ledger call a file, with the sheet or table where one is named."""
+    part = source.sheet or source.table or ("query" if source.query else "")
+    return path.relative_to(folder).as_posix() + (f" [{part}]" if part else "")
 
 
 def _named(folder: Path, table: str, source: Source, problems: list[Problem]) -> list[Path]:
@@ -90,7 +95,7 @@ def _named(folder: Path, table: str, source: Source, problems: list[Problem]) ->
 
 def _canonical(here: list[Path], table: str, problems: list[Problem]) -> list[Path]:
     """The file of a table by its canonical name, in any letter case."""
-    paths = [p for p in here if p.stem.lower() == table and p.suffix.lower() in CANONICAL_SUFFIXES]
+    paths = [p for p in here if name_without_ending(p).lower() == table and ending(p) in CANONICAL_ENDINGS]
     if len(paths) > 1:
         names = " and ".join(p.name for p in paths)
         fix = f'keep one, or name the one meant: [sources.{table}] file = "{paths[0].name}"'
@@ -118,17 +123,18 @@ def _refusal(folder: Path, path: Path) -> Problem | None:
         )
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        return Problem("ICP-E004", "is not a regular file", "name a CSV, TSV or Parquet file", name)
+        return Problem("ICP-E004", "is not a regular file", "name an exported file", name)
     if not os.access(path, os.R_OK):
         return Problem("ICP-E005", "cannot be read (permission denied)", f"allow reading it: chmod u+r {name}", name)
     if status.st_size > LARGEST_FILE:
         limit = f"is larger than the limit of {LARGEST_FILE >> 30} GB"
         return Problem("ICP-E006", limit, "export it as Parquet, or as several files", name)
-    suffix = path.suffix.lower()
-    if suffix in OTHER_FORMATS:
-        return Problem("ICP-E014", f"{suffix} files are not read by this version", OTHER_FORMATS[suffix], name)
-    if suffix not in SUFFIXES:
-        return Problem(
-            "ICP-E014", f"has an unknown kind of name; read are {', '.join(SUFFIXES)}", "rename or convert it", name
-        )
+    kind = ending(path)
+    if kind == ".xlsm":
+        return Problem("ICP-E015", "may hold macros", "save it as an Excel workbook without macros (.xlsx)", name)
+    if kind in OTHER_FORMATS:
+        return Problem("ICP-E014", f"{kind} files are not read", OTHER_FORMATS[kind], name)
+    if kind not in ENDINGS:
+        message = f"has an unknown kind of name; read are {', '.join(ENDINGS)}"
+        return Problem("ICP-E014", message, "rename or convert it", name)
     return None

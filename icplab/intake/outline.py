@@ -48,7 +48,7 @@ def outline(records: Records, file: str, expected: set[str], notes: list[Problem
     names = [str(cells.iat[header, i]) for i in range(int(widths[header]))]
     _refuse_title(header, widths[filled > 0], names, expected, file, int(records.lines[header]))
     kind[_repeats(cells, names, kind)] = "repeated_header"
-    kind[_footer(cells, widths, filled, kind, file, len(names), notes)] = "footer"
+    kind[_footer(records, filled, kind, file, len(names))] = "footer"
     data = kind == "data"
     frame, excess = _headed(cells[data], widths[data], names, file, notes)
     if not data.any():
@@ -95,17 +95,9 @@ def _repeats(cells: pd.DataFrame, names: list[str], kind: np.ndarray) -> np.ndar
     return same & (len(names) > 1)
 
 
-def _footer(
-    cells: pd.DataFrame,
-    widths: np.ndarray,
-    filled: np.ndarray,
-    kind: np.ndarray,
-    file: str,
-    width: int,
-    notes: list[Problem],
-) -> np.ndarray:
+def _footer(records: Records, filled: np.ndarray, kind: np.ndarray, file: str, width: int) -> np.ndarray:
     """Records at the end that only fill their first cell and say what report footers say; the report's name with them."""
-    mask = np.zeros(len(kind), dtype=bool)
+    cells, mask = records.cells, np.zeros(len(kind), dtype=bool)
     if width < 2:
         return mask
     single = (filled == 1) & (cells[0].str.strip() != "").to_numpy()
@@ -119,7 +111,7 @@ def _footer(
         elif i in alone and _is_report_name(i, said, kind):
             mask[i] = True
         else:
-            _refuse_tail(i, cells, widths, kind, alone, width, file)
+            _refuse_tail(i, records, kind, alone, width, file)
             break
     return mask
 
@@ -134,16 +126,15 @@ def _first(cells: pd.DataFrame, i: int) -> str:
     return str(cells.iat[i, 0]).strip()
 
 
-def _refuse_tail(
-    i: int, cells: pd.DataFrame, widths: np.ndarray, kind: np.ndarray, alone: set[int], width: int, file: str
-) -> None:
+def _refuse_tail(i: int, records: Records, kind: np.ndarray, alone: set[int], width: int, file: str) -> None:
     """Stop at a last record that looks like a footer and is not a known one: guessing would drop or invent a record."""
-    lone = i in alone and widths[i] < width and i > 0 and kind[i - 1] == "blank"
-    totals = kind[i] == "data" and bool(TOTALS.match(_first(cells, i)))
+    short = records.grid or records.widths[i] < width
+    lone = i in alone and short and i > 0 and kind[i - 1] == "blank"
+    totals = kind[i] == "data" and bool(TOTALS.match(_first(records.cells, i)))
     if lone or totals:
         message = "ends with a line that is not a record and not a known footer"
         fix = "delete the lines after the last record, or export without totals"
-        raise BadInput(Problem("ICP-E022", message, fix, file, value=shown_text(_first(cells, i))))
+        raise BadInput(Problem("ICP-E022", message, fix, file, value=shown_text(_first(records.cells, i))))
 
 
 def _headed(

@@ -24,10 +24,11 @@ ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "iso-8859-1", "iso-8859-15"
 LARGEST_CELL = 1 << 20  # characters; catalogue case 84
 PEEKED_RECORDS = 30  # a header must stand among these first records
 _MAGIC = (
-    (b"PK\x03\x04", "an Excel or zip file", "save the sheet as CSV UTF-8, or unpack the archive"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel file", "save the sheet as CSV UTF-8"),
-    (b"\x1f\x8b", "a gzip file", "unpack it first"),
+    (b"PK\x03\x04", "an Excel or zip file", "give it the ending .xlsx or .zip"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel file", "open it in Excel and save it as .xlsx"),
+    (b"\x1f\x8b", "a gzip file", "give it the ending .csv.gz"),
     (b"PAR1", "a Parquet file", "give it the ending .parquet"),
+    (b"SQLite format 3\0", "a SQLite file", "give it the ending .sqlite and say which table"),
     (b"%PDF", "a PDF file", "export as CSV"),
 )
 _HTML = re.compile(rb"^\s*<(!doctype html|html|table|\?xml)", re.IGNORECASE)
@@ -35,12 +36,16 @@ _HTML = re.compile(rb"^\s*<(!doctype html|html|table|\?xml)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Records:
-    """Physical records as text. `cells` has integer columns; cells that a record does not have are empty."""
+    """Physical records as text. `cells` has integer columns; cells that a record does not have are empty.
+
+    `grid` is true for sheets, whose records all have the same width, whatever is in them.
+    """
 
     cells: pd.DataFrame
     widths: np.ndarray
     lines: np.ndarray
     delimiter: str = ""
+    grid: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,41 +97,9 @@ def read_delimited(data: bytes, file: str, source: Source, expected: Iterable[st
     )
 
 
-def read_parquet_text(data: bytes, file: str) -> Records:
-    """Records of a Parquet file, every value as text, the column names as record 0 (line 0)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(pa.BufferReader(data)).read()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _stop("ICP-E014", "is not a readable Parquet file", "write it again", file) from error
-    columns = {}
-    for number, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
-        try:
-            text = _arrow_text(column)
-        except pa.ArrowException as error:
-            message = f"has a column of type {column.type}, which is not a plain value"
-            raise _stop("ICP-E014", message, "export plain text, numbers and dates", file, column=name) from error
-        columns[number] = pd.concat([pd.Series([name], dtype="str"), text], ignore_index=True)
-    cells = pd.DataFrame(columns)
-    return Records(cells, np.full(len(cells), cells.shape[1]), np.zeros(len(cells), dtype=int))
-
-
 def plain_name(name: str) -> str:
     """A column name without case, spaces, no-break spaces and punctuation: what makes two spellings the same name."""
     return re.sub(r"[\W_]+", "", name.lower())
-
-
-def _arrow_text(column: object) -> pd.Series:
-    """An Arrow column as text; null becomes empty."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kind = column.type  # type: ignore[attr-defined]
-    if pa.types.is_dictionary(kind):
-        column = pc.cast(column, kind.value_type)
-    return pc.fill_null(pc.cast(column, pa.string()), "").to_pandas().astype("str")
 
 
 def _stop(

@@ -26,9 +26,9 @@ from icplab.intake.files import InputFile, find_files, unread_files
 from icplab.intake.links import check_labels, check_links
 from icplab.intake.mapping import build_batch, expected_names, unknown_mappings
 from icplab.intake.meaning import check_one_sided, check_stage_history, secrets_in
-from icplab.intake.outline import Sheet, outline
-from icplab.intake.records import read_delimited, read_parquet_text
+from icplab.intake.outline import outline
 from icplab.intake.report import Report, ledger_table
+from icplab.intake.sources import Connections, content_hash, read_content
 from icplab.intake.typed import type_batch
 from icplab.intake.written import add_keys, in_order
 
@@ -141,7 +141,8 @@ def _is_taken_in(folder: Path, target: Path) -> bool:
         held, whole = inputs["fingerprint"], all((target / "tables" / f"{t}.parquet").is_file() for t in inputs["rows"])
         settings = read_settings(folder)
         files, problems, _ = find_files(folder, settings)
-        hashes = [(f.table, f.name, sha256_of(f.path)) for f in files]
+        with Connections(settings) as connections:
+            hashes = [(f.table, f.name, content_hash(f.path, f.name, f.source, connections)) for f in files]
     except (OSError, ValueError, KeyError, TypeError, BadInput):
         return False
     return whole and not problems and held == _fingerprint(settings, hashes, folder)
@@ -172,10 +173,11 @@ def _read(folder: Path) -> _Reading:
     files, problems, by_default = find_files(folder, reading.settings)
     reading.problems += problems
     reading.defaults += [f"{t}: canonical file name" for t in by_default]
-    for table in CANONICAL:
-        mine = [f for f in files if f.table == table]
-        if mine:
-            _read_table(table, mine, reading)
+    with Connections(reading.settings) as connections:
+        for table in CANONICAL:
+            mine = [f for f in files if f.table == table]
+            if mine:
+                _read_table(table, mine, reading, connections)
     _check_together(reading)
     unread = unread_files(folder, files)
     if unread:
@@ -211,23 +213,20 @@ def _settings_problems(settings: Settings) -> list[Problem]:
     return problems
 
 
-def _read_table(table: str, files: list[InputFile], reading: _Reading) -> None:
+def _read_table(table: str, files: list[InputFile], reading: _Reading, connections: Connections) -> None:
     """Read, map, type and check one table; what cannot be read becomes a problem."""
     settings, sheets, books = reading.settings, [], []
+    expected = expected_names(table, settings)
     for file in files:
         notes: list[Problem] = []
         try:
-            data = file.path.read_bytes()
-            sheet = _sheet(data, file, expected_names(table, settings), notes)
+            content = read_content(file.path, file.name, table, file.source, expected, connections, notes)
+            sheet = outline(content.records, file.name, expected, notes)
+            content.check(sheet, file.name, notes)
         except BadInput as error:
             reading.problems += [*notes, *error.problems]
             continue
-        except OSError as error:
-            reading.problems.append(
-                Problem("ICP-E005", f"cannot be read: {error.strerror}", "check the disk and the file", file.name)
-            )
-            continue
-        book = FileBook(table, file.name, len(data), hashlib.sha256(data).hexdigest(), sheet.records)
+        book = FileBook(table, file.name, content.bytes, content.sha256, sheet.records)
         book.counts |= sheet.counts
         reading.problems += notes
         sheets.append((file.name, sheet))
@@ -241,15 +240,6 @@ def _read_table(table: str, files: list[InputFile], reading: _Reading) -> None:
         batch.tolerate(settings.tolerance.quarantine)
         reading.batches[table] = batch
         reading.books += books
-
-
-def _sheet(data: bytes, file: InputFile, expected: set[str], notes: list[Problem]) -> Sheet:
-    """Data records of one file under their header."""
-    if file.path.suffix.lower() == ".parquet":
-        records = read_parquet_text(data, file.name)
-    else:
-        records = read_delimited(data, file.name, file.source, expected, notes)
-    return outline(records, file.name, expected, notes)
 
 
 def _check_together(reading: _Reading) -> None:
