@@ -15,13 +15,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 
+from benchmarks.speed_resampling import measure_resampling
+from benchmarks.speed_rows import Row, in_turns
 from icplab.run.notebooks import Notebook, find_notebooks
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
@@ -39,22 +39,6 @@ TYPICAL = (
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """One comparison: seconds of each repeat, ours and the peer's, and the ratio of the medians."""
-
-    what: str
-    peer: str
-    ours: list[float]
-    theirs: list[float]
-    target: str
-
-    @property
-    def ratio(self) -> float:
-        """How many times longer the peer takes."""
-        return statistics.median(self.theirs) / statistics.median(self.ours)
-
-
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -64,6 +48,7 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     compile_everything()
     rows = [measure_help(max(options.repeats, 9)), measure_imports(options.repeats)]
+    rows += measure_resampling(options.repeats)
     if not options.no_sample:
         rows.append(measure_sample(1))
     print(as_table(rows))
@@ -115,17 +100,6 @@ def measure_sample(repeats: int) -> Row:
             repeats,
         )
     return Row("the sample's 7 notebooks", "papermill command line, one by one", ours, theirs, "none: mostly computing")
-
-
-def in_turns(calls: list[Callable[[], None]], repeats: int) -> Iterable[list[float]]:
-    """Seconds of each call, taken in turns so that a busy machine meets all of them alike."""
-    seconds: list[list[float]] = [[] for _ in calls]
-    for _ in range(repeats):
-        for call, measured in zip(calls, seconds, strict=True):
-            began = time.perf_counter()
-            call()
-            measured.append(round(time.perf_counter() - began, 4))
-    return seconds
 
 
 def write_notebooks(folder: Path, count: int = 7) -> None:

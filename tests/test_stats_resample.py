@@ -13,6 +13,8 @@ def test_poisson_weights_have_poisson_shares():
     shares = np.bincount(weights.astype(int).ravel(), minlength=4)[:4] / weights.size
     np.testing.assert_allclose(shares, np.exp(-1) / np.array([1, 1, 2, 6]), atol=0.002)
     assert weights.mean() == pytest.approx(1, abs=0.005)
+    assert weights.var() == pytest.approx(1, abs=0.01)
+    assert abs(np.corrcoef(weights[:, ::2].ravel(), weights[:, 1::2].ravel())[0, 1]) < 0.005  # drawn in pairs
     assert weights.dtype == np.float32
 
 
@@ -49,6 +51,22 @@ def test_sums_over_chunks_have_the_spread_of_the_exact_multinomial():
     ours, theirs = (np.quantile(s[:, 0] / s[:, 1], [0.025, 0.975]) for s in (sums, exact))
     width = theirs[1] - theirs[0]
     np.testing.assert_allclose(ours, theirs, atol=0.1 * width)
+
+
+def test_sums_do_not_depend_on_the_number_of_threads():
+    from threadpoolctl import threadpool_limits
+
+    totals = np.random.default_rng(8).lognormal(size=(4000, 11))
+    sums = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            sums.append(resample_sums(totals, 500, seed=4))
+    assert (sums[0] == sums[1]).all()
+
+
+def test_weights_are_those_of_every_machine():
+    """The first weights of seed 3, so that another processor or library version that draws others is noticed."""
+    assert draw_weights(8, 2, seed=3).astype(int).tolist() == [[2, 0, 0, 0, 2, 1, 1, 1], [0, 4, 1, 2, 1, 2, 2, 1]]
 
 
 def test_ratio_is_the_ratio_and_scales_with_the_currency():

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from icplab.core.stats.intervals import LEVEL
 
 REPLICATES = 1000  # enough for interval ends within 10 % of a width
-CHUNK_CELLS = 4_000_000  # weights held at once, 16 MB
-_POISSON_TOP = 12  # P(Poisson(1) > 12) < 1e-10
+CHUNK_CELLS = 1 << 18  # weights made at once: they stay in the processor's cache until they are multiplied
 
 Weights = npt.NDArray[np.float32]
 
@@ -41,14 +40,15 @@ def draw_weights(units: int, replicates: int = REPLICATES, seed: int = 0, kind: 
 
     Notes
     -----
-    Poisson weights: Hanley and MacGibbon (2006); Chamandy et al. (2012). Drawn through a table of 65,536 quantiles,
-    several times faster than a Poisson generator; the table is within 1e-5 of each probability.
+    Poisson weights: Hanley and MacGibbon (2006); Chamandy et al. (2012). Two weights are drawn at once from a table of
+    65,536 pairs, more than ten times faster than by a Poisson generator; each probability is right to 4e-5, the mean
+    exactly, the variance to 4e-4. They depend on the seed alone, not on threads, cache or processor.
     """
-    generator = np.random.Generator(np.random.PCG64(seed))
     if kind == "poisson":
-        return _POISSON_TABLE[generator.integers(0, 1 << 16, size=(replicates, units), dtype=np.uint16)]
+        return _draw_poisson(replicates * units, seed).reshape(replicates, units)
     if kind != "multinomial":
         raise ValueError(f'kind "{kind}" is not one of poisson, multinomial')
+    generator = np.random.Generator(np.random.PCG64(seed))
     picked = generator.integers(0, max(units, 1), size=(replicates, units))
     cells = picked + np.arange(replicates)[:, None] * units
     return np.bincount(cells.ravel(), minlength=replicates * units).reshape(replicates, units).astype(np.float32)
@@ -73,18 +73,21 @@ def resample_sums(
     ndarray, shape (replicates, columns) or (replicates, groups, columns)
         For ratios divide one column by another: both then come from the same resample.
     """
+    from threadpoolctl import threadpool_limits
+
     totals = np.asarray(totals, dtype=np.float32)
     order = np.arange(len(totals)) if groups is None else np.argsort(groups, kind="stable")
     n_groups = 1 if groups is None else int(np.max(groups, initial=-1)) + 1
     bounds = np.array([0, len(totals)]) if groups is None else np.searchsorted(groups[order], np.arange(n_groups + 1))
-    sums = np.zeros((replicates, n_groups, totals.shape[1]))
+    sums = np.zeros((n_groups, replicates, totals.shape[1]))
     ordered = totals[order]
-    for start, weights in _weight_chunks(len(totals), replicates, seed):
-        stop = start + weights.shape[1]
-        for group in range(np.searchsorted(bounds, start, "right") - 1, np.searchsorted(bounds, stop, "left")):
-            a, b = max(start, bounds[group]), min(stop, bounds[group + 1])
-            sums[:, group] += weights[:, a - start : b - start] @ ordered[a:b]
-    return sums[:, 0] if groups is None else sums
+    with threadpool_limits(1):  # small products: threads would wait for each other, and add up in another order
+        for start, weights in _weight_chunks(len(totals), replicates, seed):
+            stop = start + weights.shape[1]
+            for group in range(np.searchsorted(bounds, start, "right") - 1, np.searchsorted(bounds, stop, "left")):
+                a, b = max(start, bounds[group]), min(stop, bounds[group + 1])
+                sums[group] += weights[:, a - start : b - start] @ ordered[a:b]
+    return sums[0] if groups is None else sums.transpose(1, 0, 2)
 
 
 def ratio(
@@ -158,15 +161,37 @@ def trimmed_draws(values: npt.NDArray, weights: npt.NDArray, share: float) -> np
         return (kept @ ordered) / kept.sum(axis=1)
 
 
-def _poisson_table() -> Weights:
-    """Quantile function of Poisson(1) at 65,536 equally spaced probabilities."""
+def _draw_poisson(cells: int, seed: int) -> Weights:
+    """Poisson(1) numbers, two for every two random bytes."""
+    codes = np.random.SFC64(seed).random_raw((cells + 7) // 8).astype("<u8", copy=False).view("<u2")
+    return np.take(_POISSON_PAIRS, codes.astype(np.intp), mode="clip").view(np.float32)[:cells]
+
+
+def _poisson_pairs() -> npt.NDArray[np.float64]:
+    """Pairs of counts, each as often among 65,536 as two independent Poisson(1) numbers show it; two floats as one number.
+
+    Shares are rounded by largest remainder, the same for (a, b) as for (b, a).
+    """
     from math import exp, factorial
 
-    cumulative = np.cumsum([exp(-1) / factorial(k) for k in range(_POISSON_TOP + 1)])
-    return np.searchsorted(cumulative, (np.arange(1 << 16) + 0.5) / (1 << 16)).astype(np.float32)
+    chance = np.array([exp(-1) / factorial(k) for k in range(_POISSON_TOP)])
+    wanted = np.outer(chance, chance) * (1 << 16)
+    times = np.floor(wanted).astype(np.int64)
+    left = (1 << 16) - times.sum()
+    both = (wanted - times) + (wanted - times).T
+    cells = [(int(i), int(j)) for i, j in np.argwhere(np.triu(np.ones_like(both)))]
+    for i, j in sorted(cells, key=lambda cell: -both[cell]):
+        step = 1 if i == j else 2
+        if step <= left:
+            times[i, j] += 1
+            times[j, i] += step - 1
+            left -= step
+    first, second = np.divmod(np.repeat(np.arange(_POISSON_TOP**2), times.ravel()), _POISSON_TOP)
+    return np.column_stack([first, second]).astype(np.float32).view(np.float64).ravel()
 
 
-_POISSON_TABLE = _poisson_table()
+_POISSON_TOP = 9  # P(Poisson(1) > 8) is a fifteenth of one place in 65,536
+_POISSON_PAIRS = _poisson_pairs()
 
 
 def _weight_chunks(units: int, replicates: int, seed: int) -> Iterator[tuple[int, Weights]]:
