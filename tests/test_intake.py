@@ -869,6 +869,7 @@ def test_a_native_salesforce_export_is_taken_in_with_a_mapping(tmp_path):
         "activities": 36,
         "campaigns": 8,
         "contacts": 18,
+        "leads": 60,  # not mapped there: recognised by its header
         "opportunities": 35,
     }
     assert found(folder, "ICP-Q056")[0].count == 15  # closed before the day all records were loaded on

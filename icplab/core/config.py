@@ -62,6 +62,8 @@ class Source:
     """Table of that database, or of a DuckDB or SQLite file; schema.table where it has a schema."""
     query: str = ""
     """A single SELECT in place of a whole table."""
+    layout: str = ""
+    """salesforce, hubspot, or none for an export mapped by hand; empty: recognised by its header."""
     delimiter: str = ""
     """Empty: found by field-count consistency over the whole file."""
     encoding: str = "utf-8"
@@ -356,6 +358,10 @@ def _check(settings: Settings) -> list[Problem]:
             problems.append(_problem(path, value, f"must lie between {low} and {high}"))
     for path, word, allowed in [
         ("value.amount_is", settings.value.amount_is, ("annual", "total", "monthly")),
+        *(
+            (f"sources.{n}.layout", s.layout, ("", "none", "salesforce", "hubspot"))
+            for n, s in settings.sources.items()
+        ),
         *((f"traits.{n}.family", t.family, ("", *FAMILIES)) for n, t in settings.traits.items()),
         *((f"traits.{n}.role", t.role, ("", *TRAIT_ROLES)) for n, t in settings.traits.items()),
         *(

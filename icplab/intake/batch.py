@@ -57,6 +57,8 @@ class Batch:
     record: np.ndarray
     line: np.ndarray
     text: dict[str, pd.Series] = field(default_factory=dict)
+    parts: dict[str, pd.Series] = field(default_factory=dict)  # columns of native exports used on the way in
+    merged: dict[str, str] = field(default_factory=dict)  # key of a record merged away → key of the one that stays
     stopped: np.ndarray = field(init=False)
     aside: np.ndarray = field(init=False)
     duplicate: np.ndarray = field(init=False)
@@ -96,6 +98,11 @@ class Batch:
         """A problem of the table as a whole."""
         file = self.files[0] if len(self.files) == 1 else ", ".join(self.files)
         self.problems.append(Problem(code, message, fix, file, column=column, value=shown_text(value), count=count))
+
+    def set_aside(self, rows: np.ndarray, code: str, reason: str) -> None:
+        """Leave rows out that a repair accounts for (deleted in the CRM), and list them among the rejects."""
+        self._reject(np.flatnonzero(rows), None, code, reason, "")
+        self.aside |= rows
 
     def tolerate(self, share: float) -> None:
         """Set stopped rows aside instead, when they are at most `share` of all ([tolerance] quarantine)."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from icplab.core.config import Settings, Source
 from icplab.core.errors import Problem, nearest
 from icplab.core.schema import CANONICAL
+from icplab.intake.layouts import Native, Recognition, header_of, recognise, recognise_file
+from icplab.intake.layouts.recognise import canonical_tables, is_canonical
 from icplab.intake.sources import ENDINGS, LARGEST_FILE, ending, name_without_ending, source_name
 
 CANONICAL_ENDINGS = (".csv", ".tsv", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz", ".zip")
@@ -29,48 +32,118 @@ class InputFile:
     path: Path  # the workspace itself for a table of a database
     name: str  # relative to the workspace, with forward slashes; a sheet in brackets behind it
     source: Source
+    native: Native | None = None  # the layout it was recognised as
 
 
 def find_files(folder: Path, settings: Settings) -> tuple[list[InputFile], list[Problem], list[str]]:
-    """Files named in `[sources]`, else canonical names (`accounts.csv`, `.xlsx`, `.parquet` and so on).
+    """Files named in `[sources]`, else canonical names (`accounts.csv`, `.xlsx`, `.parquet` and so on), else native exports.
 
-    Returns the files in table order, every problem met, and the tables found by their canonical name.
+    A file is a native export when its header says so; it may feed several tables. Returns the files in table order, every
+    problem met, and what was taken by default: tables by their canonical file name, native exports by their header.
     """
     found: list[InputFile] = []
     problems: list[Problem] = []
     by_default: list[str] = []
     here = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    given = {t: _given(folder, here, t, settings.source(t), problems) for t in CANONICAL}
+    natives = _natives(folder, here, given, settings)
     for table in CANONICAL:
         source = settings.source(table)
         if source.database:
             found.append(InputFile(table, folder, source_name(source), source))
             continue
-        paths = _named(folder, table, source, problems) if source.file else _canonical(here, table, problems)
-        if paths and not source.file:
-            by_default.append(table)
-        for path in paths:
+        files = given[table] or [(path, native) for path, native in natives if native.feed.table == table]
+        if files and not source.file:
+            by_default += [_taken(table, path, native) for path, native in files]
+        for path, native in files:
             problem = _refusal(folder, path)
             if problem:
                 problems.append(problem)
             else:
-                found.append(InputFile(table, path, _name(folder, path, source), source))
-        if not paths and CANONICAL[table].required and not source.file:
+                found.append(InputFile(table, path, _name(folder, path, source), source, native))
+        if not files and CANONICAL[table].required and not source.file:
             problems.append(_missing(table, here))
     return found, problems, by_default
 
 
+def _taken(table: str, path: Path, native: Native | None) -> str:
+    """What was taken without being told, in words."""
+    return f"{path.name}: {native.source.title}, into {table}" if native else f"{table}: canonical file name"
+
+
+def _given(
+    folder: Path, here: list[Path], table: str, source: Source, problems: list[Problem]
+) -> list[tuple[Path, Native | None]]:
+    """Files that the settings name for a table, or that carry its canonical name, with their layout if they have one."""
+    if source.database:
+        return []
+    if source.file:
+        return [(p, _layout_of(folder, p, table, source)) for p in _named(folder, table, source, problems)]
+    paths = _canonical(here, table, problems)
+    if len(paths) == 1 and source.layout != "none" and _is_open(folder, paths[0]):
+        header = header_of(paths[0])
+        if header and not is_canonical(header, table):
+            native = recognise(header, paths[0].name, source.layout).found
+            if native is not None:  # another export under this name: `_natives` sees to it
+                return []
+    return [(p, None) for p in paths]
+
+
+def _layout_of(folder: Path, path: Path, table: str, source: Source) -> Native | None:
+    """The layout of a file named for a table, when it is an export that feeds this table."""
+    if source.layout == "none" or source.table or source.query or not _is_open(folder, path):
+        return None
+    seen = recognise(header_of(path), path.name, source.layout)
+    fits = [Native(o, f) for o in ((seen.found,) if seen.found else seen.rivals) for f in o.feeds if f.table == table]
+    return fits[0] if len(fits) == 1 and (source.layout or not is_canonical(seen.header, table)) else None
+
+
+def _natives(
+    folder: Path, here: list[Path], given: Mapping[str, list[tuple[Path, Native | None]]], settings: Settings
+) -> list[tuple[Path, Native]]:
+    """Native exports among the files that nothing else takes, with every feed that has something for its table."""
+    used = {path for files in given.values() for path, _ in files}
+    found = []
+    for path in here:
+        if path in used or not _is_open(folder, path):
+            continue
+        seen = recognise_file(path)
+        for feed in seen.found.feeds if seen.found else ():
+            native = Native(seen.found, feed)  # type: ignore[arg-type]
+            wanted = settings.source(feed.table).layout.lower() in ("", native.source.system.lower())
+            named = settings.source(feed.table).file or settings.source(feed.table).database
+            if wanted and not named and native.applies(seen.header):
+                found.append((path, native))
+    return found
+
+
+def _is_open(folder: Path, path: Path) -> bool:
+    """Whether the head of a file may be looked at."""
+    return ending(path) in ENDINGS and path.is_file() and _refusal(folder, path) is None
+
+
 def unread_files(folder: Path, found: list[InputFile]) -> list[str]:
-    """Names of data files in the folder that feed no table."""
+    """Data files in the folder that feed no table: their names, and what they look like."""
     used = {f.path for f in found}
     kinds = {*ENDINGS, *OTHER_FORMATS, ".xlsm"}
     here = (p for p in folder.iterdir() if not p.name.startswith((".", "~$")))  # ~$: what Excel leaves while it is open
-    return sorted(p.name for p in here if p.is_file() and ending(p) in kinds and p not in used)
+    rest = sorted(p for p in here if p.is_file() and ending(p) in kinds and p not in used)
+    return [p.name + _looks_like(folder, p) for p in rest]
 
 
 def _name(folder: Path, path: Path, source: Source) -> str:
     """How messages and the ledger call a file, with the sheet or table where one is named."""
     part = source.sheet or source.table or ("query" if source.query else "")
     return path.relative_to(folder).as_posix() + (f" [{part}]" if part else "")
+
+
+def _looks_like(folder: Path, path: Path) -> str:
+    """What an unread file seems to hold, in brackets; empty when its header says nothing."""
+    seen = recognise_file(path) if _is_open(folder, path) else Recognition(())
+    fits = [seen.found] if seen.found else list(seen.rivals)
+    titles = [f"{o.title} for {' and '.join(f.table for f in o.feeds)}" for o in fits]
+    titles = titles or [f"the table {t}" for t in canonical_tables(seen.header)]
+    return f" (looks like {' or '.join(titles)})" if titles else ""
 
 
 def _named(folder: Path, table: str, source: Source, problems: list[Problem]) -> list[Path]:

@@ -11,6 +11,10 @@ from icplab.core.config import Settings, Source
 from icplab.core.errors import Problem, nearest
 from icplab.core.schema import CANONICAL, Table
 from icplab.intake.batch import Batch, listed
+from icplab.intake.layouts import shape
+from icplab.intake.layouts.declare import plain
+from icplab.intake.layouts.locale import iso_dates
+from icplab.intake.layouts.shape import Native
 from icplab.intake.outline import Sheet
 from icplab.intake.records import plain_name
 from icplab.intake.typed import FALSE, TRUE
@@ -22,24 +26,31 @@ DATES = {t.name: tuple(c.name for c in t.columns if c.kind == "date") for t in C
 _LINKS = frozenset(plain_name(k) for t in CANONICAL.values() for k in t.key if k.endswith("_id"))
 
 
-def expected_names(table: str, settings: Settings) -> set[str]:
+def expected_names(table: str, settings: Settings, native: Native | None = None) -> set[str]:
     """Plain forms of the column names hoped for in the exports of a table."""
     mapped = settings.columns.get(table, {})
-    return {plain_name(n) for n in (*mapped.values(), *CANONICAL[table].by_name, *STATUS_PARTS)}
+    known = {n for feed in native.source.feeds for many in feed.columns.values() for n in many} if native else set()
+    return {plain_name(n) for n in (*mapped.values(), *CANONICAL[table].by_name, *STATUS_PARTS, *known)}
 
 
 def build_batch(
-    table: Table, sheets: list[tuple[str, Sheet]], settings: Settings, problems: list[Problem]
+    table: Table,
+    sheets: list[tuple[str, Sheet]],
+    settings: Settings,
+    problems: list[Problem],
+    natives: list[Native | None] | None = None,
 ) -> Batch | None:
     """All data records of a table as text, under canonical names, further columns of open-ended tables under their own.
 
-    Missing required columns, unknown names in the mapping and columns that are left out become problems. None when a
-    required column is missing in any file.
+    `natives` says of each sheet which layout it was recognised as. Missing required columns, unknown names in the mapping
+    and columns that are left out become problems. None when a required column is missing in any file.
     """
     source, mapping = settings.source(table.name), settings.columns.get(table.name, {})
+    natives = natives or [None] * len(sheets)
+    sheets = [(f, shape.reshape(s, n) if n else s) for (f, s), n in zip(sheets, natives, strict=True)]
     parts, complete = [], True
-    for file, sheet in sheets:
-        part = _mapped(table, file, sheet, source, mapping, problems)
+    for (file, sheet), native in zip(sheets, natives, strict=True):
+        part = _mapped(table, file, sheet, source, mapping, problems, native)
         complete &= part is not None
         parts.append(part)
     if not complete or (source.row_id and len(sheets) > 1 and not _one_file_only(table, sheets, problems)):
@@ -56,8 +67,11 @@ def build_batch(
     )
     batch.text = {c: frame[c] for c in map(str, frame)}
     _note_ragged(batch, np.concatenate([s.excess for _, s in sheets]))
+    _split_parts(batch)
     _derive_status(batch)
-    _map_values(batch, settings.values.get(table.name, {}))
+    values = settings.values.get(table.name, {})
+    _map_native_values(batch, natives, values)
+    _map_values(batch, values)
     _check_flags_agree(batch)
     return batch
 
@@ -77,27 +91,45 @@ def unknown_mappings(settings: Settings) -> list[Problem]:
 
 
 def _mapped(
-    table: Table, file: str, sheet: Sheet, source: Source, mapping: Mapping[str, str], problems: list[Problem]
+    table: Table,
+    file: str,
+    sheet: Sheet,
+    source: Source,
+    mapping: Mapping[str, str],
+    problems: list[Problem],
+    native: Native | None = None,
 ) -> pd.DataFrame | None:
     """One sheet under canonical names, or None when a column that must be there is not."""
     export = {plain_name(c): c for c in map(str, reversed(sheet.frame.columns))}
     chosen: dict[str, str] = {}
     respelled: list[str] = []
     missing = _explicit(table, file, sheet, mapping, export, chosen, respelled, problems)
-    _by_name(table, sheet, mapping, export, chosen, respelled)
-    missing |= _required_missing(table, file, sheet, source, chosen, problems)
+    if native:
+        shape.choose_columns(native, sheet.frame.columns, chosen)
+        _by_custom_name(table, sheet, native, chosen)
+    else:
+        _by_name(table, sheet, mapping, export, chosen, respelled)
+    missing |= _required_missing(table, file, sheet, source, chosen, problems, native)
+    if native:
+        _tell_native(file, native, chosen, mapping, problems)
     if respelled:
         message = f"column names recognised in another spelling: {listed(respelled)}"
         problems.append(Problem("ICP-R026", message, file=file))
     if missing:
         return None
     frame = pd.DataFrame({name: sheet.frame[column] for name, column in chosen.items()}, index=sheet.frame.index)
+    if native:
+        frame = shape.finish(frame, sheet, native, mapping)
+        if not source.date_format:
+            _read_report_dates(table, file, frame, problems)
     for name, value in source.constants.items():
         frame[name] = value
     for name in _row_ids(source):
         frame[name] = pd.Series(sheet.record, index=frame.index).astype("str")
-    further = _further(table, file, sheet, source, set(chosen.values()), set(frame.columns), problems)
-    return pd.concat([frame, sheet.frame[further]], axis=1)
+    taken, names = set(chosen.values()), set(map(str, frame.columns))
+    further = _further(table, file, sheet, source, taken, names, problems, native)
+    renamed = shape.further_names(further, names) if native else {}
+    return pd.concat([frame, sheet.frame[further].rename(columns=renamed)], axis=1)
 
 
 def _explicit(
@@ -147,11 +179,48 @@ def _by_name(
                 respelled.append(f"{column} as {name}")
 
 
+def _by_custom_name(table: Table, sheet: Sheet, native: Native, chosen: dict[str, str]) -> None:
+    """Canonical columns without a standard field that a custom field of a native export is named after."""
+    export = {plain(c): c for c in map(str, reversed(sheet.frame.columns))}
+    taken = set(chosen.values())
+    own = {"status", *native.feed.constants, *(k for k in table.key if k.endswith("_id"))}
+    for name in table.by_name:
+        column = export.get(plain_name(name))
+        if column is not None and column not in taken and name not in chosen and name not in own:
+            chosen[name] = column
+
+
+def _read_report_dates(table: Table, file: str, frame: pd.DataFrame, problems: list[Problem]) -> None:
+    """Dates of a report in the order that all its date columns together prove."""
+    found = iso_dates(frame, [c for c in DATES[table.name] if c in frame])
+    if found:
+        problems.append(Problem("ICP-R050", f"dates read as {found}", file=file))
+
+
+def _tell_native(
+    file: str, native: Native, chosen: Mapping[str, str], mapping: Mapping[str, str], problems: list[Problem]
+) -> None:
+    """Which columns a recognised export fills, so that all of it can be checked and overridden."""
+    table = native.feed.table
+    told = [f"{column} → {name}" for name, column in chosen.items() if name[0] != shape.PART and name not in mapping]
+    message = f"read as {native.source.title} into {table}: {listed(told, 30)}"
+    fix = f"nothing, unless a column is meant otherwise: then name it in [columns.{table}]"
+    problems.append(Problem("ICP-R026", message, fix, file))
+
+
 def _required_missing(
-    table: Table, file: str, sheet: Sheet, source: Source, chosen: Mapping[str, str], problems: list[Problem]
+    table: Table,
+    file: str,
+    sheet: Sheet,
+    source: Source,
+    chosen: Mapping[str, str],
+    problems: list[Problem],
+    native: Native | None = None,
 ) -> bool:
     """Whether a required column has no source at all; each becomes a problem with the nearest names."""
     given = {*chosen, *source.constants, *_row_ids(source)}
+    if native:
+        given |= {*native.feed.constants, *(link.column for link in native.feed.links if link.part in given)}
     missing = [c for c in table.required_columns if c not in given]
     if not source.dated:
         missing = [c for c in missing if c not in DATES[table.name]]
@@ -165,11 +234,23 @@ def _required_missing(
 
 
 def _further(
-    table: Table, file: str, sheet: Sheet, source: Source, taken: set[str], names: set[str], problems: list[Problem]
+    table: Table,
+    file: str,
+    sheet: Sheet,
+    source: Source,
+    taken: set[str],
+    names: set[str],
+    problems: list[Problem],
+    native: Native | None = None,
 ) -> list[str]:
     """Export columns kept under their own name; those left out are said."""
-    rest = [c for c in sheet.frame.columns if c not in taken]
+    rest = [c for c in map(str, sheet.frame.columns) if c not in taken]
     ignored = set(rest) if "*" in source.ignore else {c for c in rest if c in source.ignore}
+    aside = [c for c in shape.never_traits(native, rest, table.name) if c not in ignored] if native else []
+    if aside:
+        message = f"columns of a native export that are no traits, left out: {listed(aside, 12)}"
+        problems.append(Problem("ICP-R028", message, f"map those wanted in [columns.{table.name}]", file))
+    rest = [c for c in rest if c not in set(aside)]
     clashing = {c for c in rest if not table.open_ended or c in names or plain_name(c) in _LINKS}
     left = [c for c in rest if c in clashing - ignored]
     if left:
@@ -217,6 +298,25 @@ def _check_flags_agree(batch: Batch) -> None:
     message = "contradicts is_won of the same record"
     fix = "leave one of the two columns out: [sources.opportunities] ignore"
     batch.note(wrong, "ICP-E077", message, fix=fix, column="status")
+
+
+def _split_parts(batch: Batch) -> None:
+    """Take out of the frame what is only used on the way in (columns of native exports whose name begins with ~)."""
+    parts = [c for c in map(str, batch.frame) if c.startswith(shape.PART)]
+    batch.parts = {c: batch.frame[c] for c in parts}
+    batch.frame = batch.frame.drop(columns=parts)
+
+
+def _map_native_values(batch: Batch, natives: list[Native | None], values: Mapping[str, Mapping[str, str]]) -> None:
+    """Standard values of a CRM as canonical ones, in any spelling; those that the settings map are left to them."""
+    for number, native in enumerate(natives):
+        for column, known in native.feed.values.items() if native else ():
+            if column in batch.frame and column != "field":
+                mine = batch.file == number
+                given = {v: known.get(plain_name(v)) for v in batch.frame.loc[mine, column].unique()}
+                given = {v: w for v, w in given.items() if w is not None and v not in values.get(column, {})}
+                text = batch.frame[column]
+                batch.frame[column] = text.map(given).where(text.isin(list(given)) & mine, text).astype("str")
 
 
 def _derive_status(batch: Batch) -> None:

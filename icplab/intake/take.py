@@ -13,6 +13,7 @@ import zoneinfo
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from icplab.core.config import Settings, read_settings, settings_to_json
@@ -23,10 +24,12 @@ from icplab.intake.batch import Batch, FileBook, rejects_table
 from icplab.intake.checks import check_currencies, check_opportunities, check_rows
 from icplab.intake.dates import DAY_ZERO
 from icplab.intake.files import InputFile, find_files, unread_files
+from icplab.intake.identity import settle_identity
 from icplab.intake.links import check_labels, check_links
 from icplab.intake.mapping import build_batch, expected_names, unknown_mappings
 from icplab.intake.meaning import check_one_sided, check_stage_history, secrets_in
 from icplab.intake.outline import outline
+from icplab.intake.overlap import prefer_newest
 from icplab.intake.report import Report, ledger_table
 from icplab.intake.sources import Connections, content_hash, read_content
 from icplab.intake.typed import type_batch
@@ -216,8 +219,8 @@ def _settings_problems(settings: Settings) -> list[Problem]:
 def _read_table(table: str, files: list[InputFile], reading: _Reading, connections: Connections) -> None:
     """Read, map, type and check one table; what cannot be read becomes a problem."""
     settings, sheets, books = reading.settings, [], []
-    expected = expected_names(table, settings)
     for file in files:
+        expected = expected_names(table, settings, file.native)
         notes: list[Problem] = []
         try:
             content = read_content(file.path, file.name, table, file.source, expected, connections, notes)
@@ -228,14 +231,18 @@ def _read_table(table: str, files: list[InputFile], reading: _Reading, connectio
             continue
         book = FileBook(table, file.name, content.bytes, content.sha256, sheet.records)
         book.counts |= sheet.counts
-        reading.problems += notes
+        # A file that feeds several tables says once what is wrong with it.
+        reading.problems += [n for n in notes if n not in reading.problems]
         sheets.append((file.name, sheet))
         books.append(book)
     if len(sheets) < len(files):
         return
-    batch = build_batch(CANONICAL[table], sheets, settings, reading.problems)
+    natives = [f.native for f in files]
+    batch = build_batch(CANONICAL[table], sheets, settings, reading.problems, natives)
     if batch is not None:
+        settle_identity(batch, reading.batches, natives)
         type_batch(batch, settings)
+        prefer_newest(batch)
         check_rows(batch, settings)
         batch.tolerate(settings.tolerance.quarantine)
         reading.batches[table] = batch
@@ -261,11 +268,18 @@ def _check_together(reading: _Reading) -> None:
 
 
 def _settle(book: FileBook, batch: Batch) -> None:
-    """Close the ledger of a file. Records that stop a run are set aside as far as the ledger goes."""
+    """Close the ledger of a file. Records that stop a run are set aside as far as the ledger goes.
+
+    A native record may give several rows of a table, or none: it is used unless all its rows are out.
+    """
     mine = batch.file == batch.files.index(book.file)
     out = (batch.aside | batch.stopped) & mine
-    duplicate = batch.duplicate & mine & ~out
-    book.settle(int((mine & ~out & ~duplicate).sum()), int(duplicate.sum()), int(out.sum()))
+    kept, duplicate = mine & ~out & ~batch.duplicate, mine & ~out & batch.duplicate
+    records = [np.unique(batch.record[rows]) for rows in (kept, duplicate, out)]
+    duplicates = np.setdiff1d(records[1], records[0])
+    outs = np.setdiff1d(records[2], np.concatenate(records[:2]))
+    data = book.records - sum(book.counts.values())
+    book.settle(data - len(duplicates) - len(outs), len(duplicates), len(outs))
 
 
 def _write(reading: _Reading, folder: Path, staging: Path) -> None:
