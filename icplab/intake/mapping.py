@@ -11,6 +11,7 @@ from icplab.core.config import Settings, Source
 from icplab.core.errors import Problem, nearest
 from icplab.core.schema import CANONICAL, Table
 from icplab.intake.batch import Batch, listed
+from icplab.intake.dates import ISO
 from icplab.intake.layouts import shape
 from icplab.intake.layouts.declare import plain
 from icplab.intake.layouts.locale import iso_dates
@@ -53,6 +54,8 @@ def build_batch(
         part = _mapped(table, file, sheet, source, mapping, problems, native)
         complete &= part is not None
         parts.append(part)
+        if native and part is not None and (source.date_format or settings.calendar.date_format) == ISO:
+            _read_report_dates(table, file, part, problems)
     if not complete or (source.row_id and len(sheets) > 1 and not _one_file_only(table, sheets, problems)):
         return None
     frame = pd.concat(parts, ignore_index=True).astype("str").fillna("")
@@ -120,8 +123,6 @@ def _mapped(
     frame = pd.DataFrame({name: sheet.frame[column] for name, column in chosen.items()}, index=sheet.frame.index)
     if native:
         frame = shape.finish(frame, sheet, native, mapping)
-        if not source.date_format:
-            _read_report_dates(table, file, frame, problems)
     for name, value in source.constants.items():
         frame[name] = value
     for name in _row_ids(source):
