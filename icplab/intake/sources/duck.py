@@ -25,7 +25,7 @@ def open_duckdb(path: Path, name: str) -> DuckDriver:
     try:
         return DuckDriver(stack.enter_context(open_engine(database=path)), stack)
     except duckdb.Error as error:
-        if "lock" in str(error):
+        if "set lock on file" in str(error):
             message, fix = "is open in another program", "close that program, or make a copy with it"
             raise BadInput(Problem("ICP-E005", message, fix, name)) from error
         message, fix = "cannot be opened by this version of DuckDB", "export the table as Parquet"

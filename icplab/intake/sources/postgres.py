@@ -36,6 +36,7 @@ _REFUSALS = (
     ("refused", "refuses connections: nothing listens there", "start it, or correct host and port"),
     ("timeout", "does not answer", "check host, port and network"),
     ("timed out", "does not answer", "check host, port and network"),
+    ("resolve host", "has a host name that is not known", "correct the host in the environment variable"),
     ("host name", "has a host name that is not known", "correct the host in the environment variable"),
 )
 
@@ -109,7 +110,7 @@ class PostgresDriver:
         assert self._result is not None
         kinds = [self._result.ftype(i) for i in range(self._result.nfields)]
         odd = self._connection.execute(
-            "select oid, typname from pg_type where oid = any(%s) and (typcategory in ('A', 'C') or typname = 'bytea')",
+            "select oid, typname from pg_type where oid = any(%s) and (typcategory in ('A', 'C', 'P') or typname = 'bytea')",
             [kinds],
         ).fetchall()
         for oid, kind in odd:
