@@ -355,7 +355,15 @@ def measured(scenario: str, seed: int, cuts: tuple[str, ...] = ()) -> tuple:
     kpis = performance.measure_cuts(opportunities, cuts, **given, **{n: seen[n] for n in USED})
     compared = performance.compare_cuts(opportunities, cuts, **given)
     found = performance.findings(
-        kpis, opportunities=opportunities, comparisons=compared, events=seen["events"], settings=settings, as_of=as_of
+        kpis,
+        opportunities=opportunities,
+        accounts=accounts,
+        cuts=cuts,
+        comparisons=compared,
+        events=seen["events"],
+        stage_history=seen["stage_history"],
+        settings=settings,
+        as_of=as_of,
     )
     return market.truth, kpis, compared, found
 

@@ -27,9 +27,9 @@ OWNERS = {
 # Every code a finding may carry, by the step that usually finds it. Outside checks rely on these names.
 _CODES = {
     "intake": """duplicate-accounts orphan-records bulk-close stale-pipeline cut-export definition-change low-coverage
-        label-variants defaults-taken""",
+        label-variants defaults-taken plan-changed""",
     "performance": """small-group heavy-tail reversal censoring mix-shift allocation-dependent plan-gap paper-vs-reality
-        best-level no-difference not-measured""",
+        best-level no-difference not-measured cell-above-rest""",
     "segments": """segments-natural segments-reproducible segments-constructive segments-none source-artefact
         not-describable evidence-poor label-only too-many-segments industry-only whitespace market-incomplete""",
     "traits": """leak missingness-leak confounded-trait segment-specific-trait insufficient-evidence single-icp

@@ -3,19 +3,27 @@
 Every figure carries its basis, the observations behind it, an interval from resampling account families and a status.
 """
 
+from icplab.performance.cells import choose_cube, compare_cells
 from icplab.performance.compare import compare_cuts, compare_standardised
 from icplab.performance.cuts import build_levels, choose_cuts, quarter_of
-from icplab.performance.found import findings
+from icplab.performance.found import find_plan_gaps, findings
 from icplab.performance.kpis import build_curves, build_forest, measure_cuts, measure_kpis
+from icplab.performance.paper import compare_claims, find_paper, list_claims
 
 __all__ = [
     "build_curves",
     "build_forest",
     "build_levels",
+    "choose_cube",
     "choose_cuts",
+    "compare_cells",
+    "compare_claims",
     "compare_cuts",
     "compare_standardised",
+    "find_paper",
+    "find_plan_gaps",
     "findings",
+    "list_claims",
     "measure_cuts",
     "measure_kpis",
     "quarter_of",

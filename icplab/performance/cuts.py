@@ -19,7 +19,9 @@ BANDS = 4  # numbers are cut at their quartiles
 FIRST = ("region", "industry", "employees", "country", "source", "product", "annual_revenue")
 
 
-def choose_cuts(catalogue: pd.DataFrame, settings: Settings, most: int = MAX_CUTS) -> pd.DataFrame:
+def choose_cuts(
+    catalogue: pd.DataFrame, settings: Settings, most: int = MAX_CUTS, most_levels: int = LEVELS[1]
+) -> pd.DataFrame:
     """Trait columns to cut key figures by.
 
     Parameters
@@ -31,6 +33,8 @@ def choose_cuts(catalogue: pd.DataFrame, settings: Settings, most: int = MAX_CUT
         least 60 % of rows, 2 to 12 levels (numbers are cut into quarters), the usual ones first.
     most : int
         Columns chosen at most, when the plan names none; a page shows eight.
+    most_levels : int
+        Levels that a chosen column has at most; what is searched by machine may have more than what is shown.
 
     Returns
     -------
@@ -48,7 +52,9 @@ def choose_cuts(catalogue: pd.DataFrame, settings: Settings, most: int = MAX_CUT
         chosen = known.loc[list(dict.fromkeys(settings.plan.cuts))]
     else:
         usable = ~known["excluded"].astype(bool) & (known["kind"] != "multi") & (known["fill_rate"] >= MIN_FILL)
-        few = known["levels"].between(*LEVELS) | ((known["kind"] == "number") & (known["levels"] > BANDS))
+        few = known["levels"].between(LEVELS[0], most_levels) | (
+            (known["kind"] == "number") & (known["levels"] > BANDS)
+        )
         chosen = known[usable & few & (known["role"] != "forbidden")]
         place = chosen.index.map({name: i for i, name in enumerate(FIRST)}).fillna(len(FIRST))
         rank = pd.DataFrame({"place": place, "fill": -chosen["fill_rate"].round(2).to_numpy(), "name": chosen.index})
