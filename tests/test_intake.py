@@ -634,7 +634,7 @@ def test_rejects_cannot_be_executed_by_a_spreadsheet(tmp_path):
         (ACCOUNTS.replace("Acme", "AcmÃ©â‚¬"), "ICP-W010", ""),
         (ACCOUNTS.replace(",red", ",x@y.org"), "ICP-W086", "stack"),
         (ACCOUNTS.replace("Beta", 'Be"ta'), "ICP-W033", ""),
-        (ACCOUNTS.replace("Beta", "DELTA"), "ICP-W046", "name"),
+        (ACCOUNTS.replace("Beta,Software,3000,Germany", "DELTA,Software,3000,Spain"), "ICP-W046", "name"),
         (ACCOUNTS.replace("red", "blue").replace("2015,", "2015,blue"), "ICP-W090", ""),
     ],
 )

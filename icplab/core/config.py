@@ -17,6 +17,11 @@ from icplab.core.errors import BadInput, Problem, nearest
 from icplab.core.schema import CANONICAL, FAMILIES, TRAIT_ROLES
 
 SETTINGS_FILE = "icplab.toml"
+# What accounts can be compared by; phone, street, postcode and city are found among further columns.
+MATCHED_COLUMNS = (
+    *("name", "domain", "linkedin_url", "parent_account_id", "country", "region", "industry", "employees"),
+    *("annual_revenue", "founded_year", "phone", "street", "postcode", "city"),
+)
 DATABASE_FILES = (".duckdb", ".sqlite", ".sqlite3", ".db")
 _SELECT = re.compile(r"(\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with)\b", re.IGNORECASE | re.DOTALL)
 _PASSWORD = re.compile(r"\w://[^\s/:@]*:[^\s@/]+@|\bpassword\s*=\s*\S", re.IGNORECASE)
@@ -176,6 +181,18 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Matching:
+    merge: str = "clear"
+    """clear: accounts that are clearly one organisation are merged, doubtful ones listed; ask: only what you answered yes is merged; never: nothing is looked for."""
+    clear: float = 0.95
+    """Probability from which a pair can be clear-cut; nothing may speak against it besides. Wrong merges cost more than questions."""
+    ask: float = 0.2
+    """Probability from which a pair is worth a question; below it four in five would be answered no."""
+    columns: tuple[str, ...] = ()
+    """Columns of accounts to compare; empty: name, web address, company page, parent, place, telephone, industry and size."""
+
+
+@dataclass(frozen=True)
 class Privacy:
     show_owners: bool = False
     contacts: bool = False
@@ -198,6 +215,7 @@ class Settings:
     capacity: Capacity = Capacity()
     traits: dict[str, Trait] = field(default_factory=dict)
     tolerance: Tolerance = Tolerance()
+    matching: Matching = Matching()
     privacy: Privacy = Privacy()
     playbook: dict[str, object] = field(default_factory=dict)
     defaults_taken: tuple[str, ...] = ()
@@ -351,6 +369,8 @@ def _check(settings: Settings) -> list[Problem]:
         ("plan.fdr", settings.plan.fdr, 0, 1),
         ("plan.max_segments", settings.plan.max_segments, 2, 7),
         ("calendar.fiscal_year_start", settings.calendar.fiscal_year_start, 1, 12),
+        ("matching.clear", settings.matching.clear, 0, 1),
+        ("matching.ask", settings.matching.ask, 0, 1),
         ("tolerance.orphans", settings.tolerance.orphans, 0, 1),
         ("tolerance.quarantine", settings.tolerance.quarantine, 0, 1),
     ):
@@ -362,6 +382,8 @@ def _check(settings: Settings) -> list[Problem]:
             (f"sources.{n}.layout", s.layout, ("", "none", "salesforce", "hubspot"))
             for n, s in settings.sources.items()
         ),
+        ("matching.merge", settings.matching.merge, ("clear", "ask", "never")),
+        *(("matching.columns", c, MATCHED_COLUMNS) for c in settings.matching.columns),
         *((f"traits.{n}.family", t.family, ("", *FAMILIES)) for n, t in settings.traits.items()),
         *((f"traits.{n}.role", t.role, ("", *TRAIT_ROLES)) for n, t in settings.traits.items()),
         *(

@@ -57,8 +57,6 @@ def check_rows(batch: Batch, settings: Settings) -> None:
     if batch.table.name == "accounts":
         _check_parents(batch)
         check_test_accounts(batch, settings)
-        if not source.row_id:
-            _check_same_names(batch)
     for table, check in _OWN_CHECKS.items():
         if table == batch.table.name:
             check(batch, settings)
@@ -294,14 +292,6 @@ def _check_private(batch: Batch) -> None:
 # Columns that hold page addresses, in which an @ or a row of digits is no person.
 _ADDRESSES = frozenset({"domain", "linkedin_url", "url", "landing_page", "search_term"})
 _EMAIL_OR_PHONE = r"[^@\s]+@[^@\s]+\.\w|(^|[^\w+])\+\d{1,3}[\s().-]{0,2}\d[\d\s().-]{6,}\d"
-
-
-def _check_same_names(batch: Batch) -> None:
-    """Accounts whose names agree but for case, spaces and punctuation may be one organisation entered twice."""
-    plain = batch.frame["name"].str.lower().str.replace(r"[\W_]+", "", regex=True)
-    again = plain.duplicated(keep=False) & plain.notna() & (plain != "") & batch.live
-    message = "another account has the same name but for spelling; the two are kept apart"
-    batch.note(again, "ICP-W046", message, fix="merge them in the CRM if they are one organisation", column="name")
 
 
 def _check_parents(batch: Batch) -> None:

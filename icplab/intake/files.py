@@ -13,6 +13,7 @@ from icplab.core.errors import Problem, nearest
 from icplab.core.schema import CANONICAL
 from icplab.intake.layouts import Native, Recognition, header_of, recognise, recognise_file
 from icplab.intake.layouts.recognise import canonical_tables, is_canonical
+from icplab.intake.matching.review import REVIEW_FILE
 from icplab.intake.sources import ENDINGS, LARGEST_FILE, ending, name_without_ending, source_name
 
 CANONICAL_ENDINGS = (".csv", ".tsv", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz", ".zip")
@@ -124,7 +125,7 @@ def _is_open(folder: Path, path: Path) -> bool:
 
 def unread_files(folder: Path, found: list[InputFile]) -> list[str]:
     """Data files in the folder that feed no table: their names, and what they look like."""
-    used = {f.path for f in found}
+    used = {f.path for f in found} | {folder / REVIEW_FILE}
     kinds = {*ENDINGS, *OTHER_FORMATS, ".xlsm"}
     here = (p for p in folder.iterdir() if not p.name.startswith((".", "~$")))  # ~$: what Excel leaves while it is open
     rest = sorted(p for p in here if p.is_file() and ending(p) in kinds and p not in used)

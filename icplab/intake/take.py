@@ -27,6 +27,8 @@ from icplab.intake.files import InputFile, find_files, unread_files
 from icplab.intake.identity import settle_identity
 from icplab.intake.links import check_labels, check_links
 from icplab.intake.mapping import build_batch, expected_names, unknown_mappings
+from icplab.intake.matching import Matching, match_accounts
+from icplab.intake.matching.review import REVIEW_FILE, write_review
 from icplab.intake.meaning import check_one_sided, check_stage_history, secrets_in
 from icplab.intake.outline import outline
 from icplab.intake.overlap import prefer_newest
@@ -36,7 +38,7 @@ from icplab.intake.typed import type_batch
 from icplab.intake.written import add_keys, in_order
 
 STAGING = ".intake-"  # folders in which an intake is written; the name goes on with the process that writes
-INTAKE_VERSION = 3  # raised when the same input gives other tables, so that runs taken in before are taken in again
+INTAKE_VERSION = 4  # raised when the same input gives other tables, so that runs taken in before are taken in again
 # as-of date of a workspace without any date: no row lies after it, and no row before it is needed.
 UNDATED_AS_OF = pd.Timestamp("1970-01-01").as_unit("us")
 # Findings that a note of the intake supports (codes of the contract).
@@ -61,6 +63,7 @@ class _Reading:
     batches: dict[str, Batch] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     defaults: list[str] = field(default_factory=list)
+    matching: Matching = field(default_factory=Matching)
 
 
 def take_in(workspace: Path | str, run: Path | str) -> None:
@@ -153,8 +156,8 @@ def _is_taken_in(folder: Path, target: Path) -> bool:
 
 def _fingerprint(settings: Settings, hashes: list[tuple[str, str, str]], folder: Path) -> str:
     """Hash of all that decides what the run folder holds."""
-    decisions = folder / "decisions.jsonl"
-    parts = [INTAKE_VERSION, settings_to_json(settings), hashes, sha256_of(decisions) if decisions.is_file() else ""]
+    beside = [folder / name for name in ("decisions.jsonl", REVIEW_FILE)]
+    parts = [INTAKE_VERSION, settings_to_json(settings), hashes, *(sha256_of(p) if p.is_file() else "" for p in beside)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -181,7 +184,7 @@ def _read(folder: Path) -> _Reading:
             mine = [f for f in files if f.table == table]
             if mine:
                 _read_table(table, mine, reading, connections)
-    _check_together(reading)
+    _check_together(reading, folder)
     unread = unread_files(folder, files)
     if unread:
         fix = "name them in [sources], or move them away"
@@ -249,7 +252,7 @@ def _read_table(table: str, files: list[InputFile], reading: _Reading, connectio
         reading.books += books
 
 
-def _check_together(reading: _Reading) -> None:
+def _check_together(reading: _Reading, folder: Path) -> None:
     """Checks between tables, then the ledger of every file."""
     batches = reading.batches
     check_links(batches, reading.settings)
@@ -259,6 +262,7 @@ def _check_together(reading: _Reading) -> None:
     check_one_sided(batches)
     check_currencies(batches, reading.settings)
     check_labels(batches)
+    reading.matching = match_accounts(batches, reading.settings, folder)
     for batch in batches.values():
         if batch.table.required and not batch.live.any() and not batch.stopped.any():
             batch.say("ICP-E003", f"no record of {batch.table.name} is left to use", fix="see what was set aside")
@@ -290,6 +294,7 @@ def _write(reading: _Reading, folder: Path, staging: Path) -> None:
         write_parquet(frame, staging / "tables" / f"{name}.parquet")
     (staging / "settings.json").write_text(settings_to_json(reading.settings) + "\n", encoding="utf-8")
     _write_rejects(rejects_table(list(reading.batches.values())), staging / "rejects.csv")
+    write_review(reading.matching.review, staging / REVIEW_FILE)
     if (folder / "decisions.jsonl").is_file():
         (staging / "decisions.jsonl").write_bytes((folder / "decisions.jsonl").read_bytes())
     text = json.dumps(_inputs(reading, tables, folder), indent=1, sort_keys=True, allow_nan=False)
@@ -311,6 +316,7 @@ def _inputs(reading: _Reading, tables: dict[str, pd.DataFrame], folder: Path) ->
         "dates": {name: _first_and_last(frame) for name, frame in tables.items()},
         "rows": {name: len(frame) for name, frame in tables.items()},
         "defaults": reading.defaults,
+        "merged_accounts": reading.matching.merged.survivor_of,
     }
 
 
@@ -341,6 +347,6 @@ def _publish(staging: Path, target: Path) -> None:
         os.replace(target / "tables", staging / "old_tables")
     os.replace(staging / "tables", target / "tables")
     (target / "decisions.jsonl").unlink(missing_ok=True)
-    for name in ("settings.json", "rejects.csv", "decisions.jsonl", "inputs.json"):
+    for name in ("settings.json", "rejects.csv", REVIEW_FILE, "decisions.jsonl", "inputs.json"):
         if (staging / name).exists():
             os.replace(staging / name, target / name)

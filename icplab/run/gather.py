@@ -31,8 +31,9 @@ def gather_run(run: Run) -> Path:
             shutil.copyfile(source, folder / name)
     for path in sorted(run.work.glob("history/*.parquet")):
         shutil.copyfile(path, folder / "artifacts" / path.name)
-    if (run.work / "rejects.csv").is_file():
-        shutil.copyfile(run.work / "rejects.csv", folder / "artifacts" / "rejects.csv")
+    for name in ("rejects.csv", "duplicates.csv"):
+        if (run.work / name).is_file():
+            shutil.copyfile(run.work / name, folder / "artifacts" / name)
     for page in [*run.work.glob("[0-9]*.html"), *run.work.glob("notebooks/*.ipynb")]:
         shutil.copyfile(page, folder / page.relative_to(run.work))
     log = run.work / "run.log"
