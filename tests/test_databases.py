@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sqlite3
 from decimal import Decimal
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -406,3 +407,12 @@ def test_a_query_may_begin_with_a_comment_or_a_bracket(tmp_path):
     for query in ("-- won\nselect 1", "/* a */ (select 1)", "WITH a as (select 1) select * from a", "\nSelect 1"):
         write(tmp_path, f"{CRM}[sources.accounts]\ndatabase = 'crm'\nquery = '''{query}'''\n")
         assert read_settings(tmp_path).sources["accounts"].query == query.lstrip("\n")
+
+
+def test_the_settings_that_the_documents_print_are_accepted(tmp_path):
+    text = (Path(__file__).parents[1] / "docs" / "sources.md").read_text(encoding="utf-8")
+    blocks = [part.split("```")[0] for part in text.split("```toml\n")[1:]]
+    assert len(blocks) == 3
+    for block in blocks:
+        write(tmp_path, block)
+        read_settings(tmp_path)

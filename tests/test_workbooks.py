@@ -56,7 +56,7 @@ def rewritten(data, part, old, new):
 def texts(rows, change=lambda sheet: None):
     """The cells of a sheet as read."""
     data = workbook(("S", rows), change=lambda b: change(b["S"]))
-    return read_workbook(data, "s.xlsx", "accounts", Source(), [])[0].cells.to_numpy().tolist()
+    return read_workbook(data, "s.xlsx", "accounts", Source(), (), [])[0].cells.to_numpy().tolist()
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,15 @@ def test_errors_of_formulas_are_read_as_they_are_seen_and_stop_where_a_number_is
 
     (problem,) = check_workspace(book(tmp_path, changed(spoil))).stops
     assert (problem.line, problem.column, problem.value) == (2, "amount", "#DIV/0!")
+
+
+def test_real_dates_are_read_whatever_notation_is_declared_for_text(tmp_path, plain):
+    rows = [list(r) for r in SHEET]
+    rows[1][2] = "10/01/2024"
+    folder = book(tmp_path, workbook(("Deals", rows)), '[calendar]\ndate_format = "%d/%m/%Y"\n')
+    assert tables_of(folder) == plain
+    rows[1][2] = "2024/01/10"
+    assert found(book(tmp_path, workbook(("Deals", rows)), '[calendar]\ndate_format = "%d/%m/%Y"\n'), "ICP-E051")
 
 
 def test_the_line_of_a_message_is_the_row_that_excel_shows(tmp_path):
@@ -135,19 +144,28 @@ def test_the_only_sheet_with_data_is_taken(tmp_path, plain):
 
 
 def test_several_sheets_with_data_stop_and_are_named(tmp_path, plain):
-    sheets = workbook(("Deals 2024", SHEET), ("Targets", [["a", "b"], [1, 2]]))
+    sheets = workbook(("Deals 2024", SHEET), ("Deals 2022", SHEET[:3]))
     (problem,) = found(book(tmp_path, sheets), "ICP-E016")
-    assert '"Deals 2024", "Targets"' in problem.message
+    assert '"Deals 2024", "Deals 2022"' in problem.message
     assert problem.fix == 'name the sheet meant: [sources.opportunities] sheet = "Deals 2024"'
     settings = '[sources.opportunities]\nfile = "opportunities.xlsx"\nsheet = "deals 2024"\n'
     assert tables_of(book(tmp_path, sheets, settings)) == plain
     (problem,) = found(book(tmp_path, sheets, settings.replace("deals 2024", "Deals 2023")), "ICP-E001")
-    assert 'did you mean "Deals 2024"?' in problem.message
+    assert 'did you mean "Deals 202' in problem.message
 
 
 def test_a_sheet_called_like_the_table_is_taken(tmp_path, plain):
     sheets = workbook(("Opportunities", SHEET), ("Targets", [["a", "b"], [1, 2]]))
     assert tables_of(book(tmp_path, sheets)) == plain
+
+
+def test_the_only_sheet_with_a_known_header_is_taken_and_the_others_are_said(tmp_path, plain):
+    sheets = workbook(
+        ("About", [["made by finance", "2024"]]), ("All deals", SHEET), ("Pivot", [["source", "n"], ["web", 2]])
+    )
+    folder = book(tmp_path, sheets)
+    assert tables_of(folder) == plain
+    assert found(folder, "ICP-W016")[0].message == 'sheets not read: "About", "Pivot"'
 
 
 def hide(name):

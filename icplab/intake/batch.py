@@ -59,6 +59,7 @@ class Batch:
     text: dict[str, pd.Series] = field(default_factory=dict)
     parts: dict[str, pd.Series] = field(default_factory=dict)  # columns of native exports used on the way in
     merged: dict[str, str] = field(default_factory=dict)  # key of a record merged away → key of the one that stays
+    iso_dates: bool = False  # whether dates may stand in ISO form beside the declared one, as those of a workbook do
     stopped: np.ndarray = field(init=False)
     aside: np.ndarray = field(init=False)
     duplicate: np.ndarray = field(init=False)

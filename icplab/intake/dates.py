@@ -45,13 +45,18 @@ def type_dates(batch: Batch, column: Column, text: pd.Series, source: Source, ca
     declared = source.date_format or calendar.date_format
     if declared == ISO:
         declared = _inferred(batch, column, words[~none], text) or ISO
+    real = words.str.fullmatch(_ISO_SHAPE).fillna(False).astype(bool) & batch.iso_dates & (declared != ISO)
+    none_or_real = none | real
     if declared in DAY_ZERO:
-        days, problems = _read_day_numbers(words.mask(none), declared)
+        days, problems = _read_day_numbers(words.mask(none_or_real), declared)
         batch.note(text.notna(), "ICP-R053", f"day numbers read as dates, as declared ({declared})", column=column.name)
     elif declared == ISO:
         days, problems = _read_iso(words.mask(none), calendar.timezone)
     else:
-        days, problems = _read_format(words.mask(none), declared)
+        days, problems = _read_format(words.mask(none_or_real), declared)
+    if real.any():  # dates that a workbook or database held as dates, whatever is declared for text
+        real_days, real_problems = _read_iso(words.where(real & ~none), calendar.timezone)
+        days, problems = days.where(~real, real_days), problems + real_problems
     cells = _Cells(batch, column, codes, words)
     cells.note(none, "ICP-W055", "is a placeholder, taken as no date")
     strange = days.notna() & ~days.dt.year.between(EARLIEST_YEAR, LATEST_YEAR)

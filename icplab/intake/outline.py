@@ -31,6 +31,7 @@ class Sheet:
     excess: np.ndarray  # fields too many (positive) or too few (negative)
     counts: dict[str, int]  # header, blank, preamble, footer, repeated_header
     records: int
+    iso_dates: bool = False  # dates may stand in ISO form beside the declared one
 
 
 def outline(records: Records, file: str, expected: set[str], notes: list[Problem]) -> Sheet:
@@ -55,7 +56,7 @@ def outline(records: Records, file: str, expected: set[str], notes: list[Problem
         raise BadInput(Problem("ICP-E003", "holds a header and no records", "export it again", file))
     counts = {k: int((kind == k).sum()) for k in ("header", "blank", "preamble", "footer", "repeated_header")}
     _note_counts(counts, records, kind, file, notes)
-    return Sheet(frame, np.arange(1, data.sum() + 1), records.lines[data], excess, counts, len(kind))
+    return Sheet(frame, np.arange(1, data.sum() + 1), records.lines[data], excess, counts, len(kind), records.iso_dates)
 
 
 def _filled(cells: pd.DataFrame) -> np.ndarray:

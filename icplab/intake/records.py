@@ -38,7 +38,8 @@ _HTML = re.compile(rb"^\s*<(!doctype html|html|table|\?xml)", re.IGNORECASE)
 class Records:
     """Physical records as text. `cells` has integer columns; cells that a record does not have are empty.
 
-    `grid` is true for sheets, whose records all have the same width, whatever is in them.
+    `grid` is true for sheets, whose records all have the same width, whatever is in them; `iso_dates` where dates were
+    values of their own and were written here, in ISO form, whatever notation the settings declare for text.
     """
 
     cells: pd.DataFrame
@@ -46,6 +47,7 @@ class Records:
     lines: np.ndarray
     delimiter: str = ""
     grid: bool = False
+    iso_dates: bool = False
 
 
 @dataclass(frozen=True)

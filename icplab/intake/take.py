@@ -243,6 +243,7 @@ def _read_table(table: str, files: list[InputFile], reading: _Reading, connectio
     natives = [f.native for f in files]
     batch = build_batch(CANONICAL[table], sheets, settings, reading.problems, natives)
     if batch is not None:
+        batch.iso_dates = any(sheet.iso_dates for _, sheet in sheets)
         settle_identity(batch, reading.batches, natives)
         type_batch(batch, settings)
         prefer_newest(batch)

@@ -32,6 +32,19 @@ EXAMPLES = """
 # "Closed Won" = "won"
 # "Closed Lost" = "lost"
 
+# A sheet of a workbook, or a table of a database. The connection string stays in an environment variable.
+# [sources.subscriptions]
+# file = "finance.xlsx"
+# sheet = "MRR 2026"
+#
+# [databases.crm]
+# url_env = "CRM_URL"
+# timeout_seconds = 300
+#
+# [sources.contacts]
+# database = "crm"
+# table = "public.contacts"
+
 # What a column is about: the tool cannot guess it from its values.
 # [traits.main_pain]
 # role = "need"

@@ -13,7 +13,7 @@ from icplab.core.schema import CANONICAL
 from icplab.intake.layouts import hubspot, salesforce
 from icplab.intake.layouts.declare import Object, plain
 from icplab.intake.records import DELIMITERS, PEEKED_RECORDS, plain_name
-from icplab.intake.sources import ending
+from icplab.intake.sources import ending, sheet_heads
 
 LARGEST_WORKBOOK = 64 << 20  # bytes; peeking at a larger one would cost as much as reading it
 HEAD_BYTES = 1 << 20  # a header of a thousand long labels fits many times
@@ -124,11 +124,8 @@ def _workbook_rows(path: Path) -> list[list[str]]:
     """The first rows of every sheet; a report exported as a workbook has one."""
     if path.stat().st_size > LARGEST_WORKBOOK:
         return []
-    import python_calamine as calamine
-
-    book = calamine.CalamineWorkbook.from_path(str(path))
-    sheets = [book.get_sheet_by_name(name).to_python() for name in book.sheet_names]
-    return [[str(cell).strip() for cell in row] for rows in sheets for row in rows[:PEEKED_RECORDS]]
+    heads = sheet_heads(path.read_bytes(), path.name)
+    return [[cell.strip() for cell in row] for rows in heads.values() for row in rows]
 
 
 def _parquet_rows(path: Path) -> list[list[str]]:

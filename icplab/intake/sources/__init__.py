@@ -3,6 +3,7 @@
 from icplab.intake.sources.content import Content, content_hash, read_content
 from icplab.intake.sources.held import ENDINGS, LARGEST_FILE, ending, name_without_ending
 from icplab.intake.sources.rows import Connections, source_name
+from icplab.intake.sources.workbook import sheet_heads
 
 __all__ = [
     "ENDINGS",
@@ -13,5 +14,6 @@ __all__ = [
     "ending",
     "name_without_ending",
     "read_content",
+    "sheet_heads",
     "source_name",
 ]

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from icplab.core.errors import BadInput, Problem
 from icplab.intake.sources.packed import check_archive, open_archive, read_entry
 
+WIDEST = 16_384  # columns of a sheet
 OLE = b"\xd0\xcf\x11\xe0"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 # Tags may carry a namespace prefix, attributes either kind of quote; "<" in text is always escaped in XML.
@@ -21,8 +22,9 @@ _HIDDEN = re.compile(rb"\bhidden=[\"'](?:1|true)[\"']")
 _ATTRIBUTE = rb"\b%s=[\"']([^\"']*)[\"']"
 _ERROR = re.compile(_TAG + rb"c\b([^>]*\bt=[\"']e[\"'][^>]*)>(.*?)</(?:\w+:)?c>", re.DOTALL)
 _VALUE = re.compile(_TAG + rb"v\b[^>]*>([^<]*)<")
+_ANY_FORMULA = re.compile(_TAG + rb"f[\s/>]")
 _FORMULA = re.compile(
-    _TAG + rb"c\b([^>/]*(?:/[^>]+)*)>\s*" + _TAG + rb"f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)(.{0,40})", re.DOTALL
+    _TAG + rb"c\b([^>]*)>\s*" + _TAG + rb"f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)(.{0,40})", re.DOTALL
 )
 _PLACE = re.compile(r"([A-Z]{1,3})(\d+)")
 
@@ -80,16 +82,14 @@ def dissect(archive: zipfile.ZipFile, sheet: str, name: str) -> Anatomy:
     if "xl/sharedStrings.xml" in archive.namelist():
         _part(archive, "xl/sharedStrings.xml", name)  # read to its end here, where its size is watched
     found = Anatomy()
-    found.hidden_rows = [int(r) - 1 for t in _ROW.findall(xml) if _HIDDEN.search(t) for r in _attributes(t, b"r")]
-    for tag in _COLUMN.findall(xml):
-        if _HIDDEN.search(tag):
-            first, last = int(_attributes(tag, b"min")[0]), int(_attributes(tag, b"max")[0])
-            found.hidden_columns += range(first - 1, min(last, 16_384))
-    for attributes, content in _ERROR.findall(xml):
-        shown = _VALUE.search(content)
-        if place := _place(attributes):
-            found.overlay[place] = shown.group(1).decode() if shown else "#VALUE!"
-    found.uncomputed = [p for a, rest in _FORMULA.findall(xml) if _is_uncomputed(a, rest) and (p := _place(a))]
+    if b"hidden=" in xml:
+        rows = [t for t in _ROW.findall(xml) if _HIDDEN.search(t)]
+        found.hidden_rows = [int(r) - 1 for t in rows for r in _attributes(t, b"r")]
+        found.hidden_columns = [c for t in _COLUMN.findall(xml) if _HIDDEN.search(t) for c in _span(t)]
+    if b't="e"' in xml or b"t='e'" in xml:
+        found.overlay = dict(filter(None, (_shown_error(a, content) for a, content in _ERROR.findall(xml))))
+    if _ANY_FORMULA.search(xml):
+        found.uncomputed = [p for a, rest in _FORMULA.findall(xml) if _is_uncomputed(a, rest) and (p := _place(a))]
     found.overlay |= _padded(archive, xml, name)
     return found
 
@@ -107,6 +107,18 @@ def column_letters(column: int) -> str:
         column, rest = divmod(column - 1, 26)
         letters = chr(ord("A") + rest) + letters
     return letters
+
+
+def _span(tag: bytes) -> range:
+    """The columns that a column tag speaks of."""
+    first, last = (int(_attributes(tag, name)[0]) for name in (b"min", b"max"))
+    return range(first - 1, min(last, WIDEST))
+
+
+def _shown_error(attributes: bytes, content: bytes) -> tuple[tuple[int, int], str] | None:
+    """Place and text of a cell that shows an error, such as #REF!; calamine gives such cells as empty."""
+    shown, place = _VALUE.search(content), _place(attributes)
+    return (place, shown.group(1).decode() if shown else "#VALUE!") if place else None
 
 
 def _is_uncomputed(attributes: bytes, rest: bytes) -> bool:

@@ -76,7 +76,7 @@ def read_content(
     if kind == ".parquet":
         records = read_parquet_text(data, name)
     elif kind == ".xlsx":
-        records, merged = read_workbook(data, name, table, source, notes)
+        records, merged = read_workbook(data, name, table, source, expected, notes)
     else:
         records = read_delimited(data, name, source, expected, notes)
     return Content(records, len(packed), hashlib.sha256(packed).hexdigest(), merged)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,22 +80,13 @@ def records_of_table(table: pa.Table) -> Records:
         for i, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True))
     }
     cells = pd.DataFrame(columns)
-    return Records(cells, np.full(len(cells), cells.shape[1]), np.zeros(len(cells), dtype=int))
+    return Records(cells, np.full(len(cells), cells.shape[1]), np.zeros(len(cells), dtype=int), iso_dates=True)
 
 
 def value_text(value: object) -> str:
     """One value as text: a number, flag, date, time or word as a spreadsheet or a driver gives it."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return number_text(value)
-    if isinstance(value, dt.datetime):
-        return _moment_text(value)
-    if isinstance(value, dt.timedelta):
-        return _duration_text(value)
-    return "" if value is None else str(value)  # int, date and time write themselves in ISO
+    write = _WRITERS.get(type(value), str)
+    return write(value)  # whole numbers, dates and times write themselves in ISO
 
 
 def number_text(value: float) -> str:
@@ -118,3 +110,13 @@ def _duration_text(value: dt.timedelta) -> str:
     seconds = round(value.total_seconds())
     sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
     return f"{sign}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+_WRITERS: dict[type, Callable] = {
+    str: lambda text: text,
+    float: number_text,
+    bool: lambda flag: "true" if flag else "false",
+    dt.datetime: _moment_text,
+    dt.timedelta: _duration_text,
+    type(None): lambda nothing: "",
+}

@@ -7,7 +7,8 @@ never computed, errors, padded numbers) is looked up in the sheet's own XML by `
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ import pandas as pd
 
 from icplab.core.config import Source
 from icplab.core.errors import BadInput, Problem, nearest
-from icplab.intake.records import Records, plain_name
+from icplab.core.schema import CANONICAL
+from icplab.intake.records import PEEKED_RECORDS, Records, plain_name
 from icplab.intake.sources.anatomy import Anatomy, cell_name, column_letters, dissect, open_workbook
 from icplab.intake.sources.texts import EXACT_WHOLE, value_text
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from icplab.intake.outline import Sheet
 
 SHOWN = 5  # places that a message names
+RECOGNISED = 3  # expected names that make a row a header
+_TABLES = frozenset(plain_name(t) for t in CANONICAL)
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,12 @@ class Merged:
 
 
 def read_workbook(
-    data: bytes, name: str, table: str, source: Source, notes: list[Problem]
+    data: bytes, name: str, table: str, source: Source, expected: Iterable[str], notes: list[Problem]
 ) -> tuple[Records, tuple[Merged, ...]]:
     """Rows of the sheet that feeds a table, and the merged cells in it.
 
     The sheet is the one that `source.sheet` names, else the only one that is not hidden and holds data, else the one that is
-    called like the table.
+    called like the table, else the only one with a header of which at least three names are `expected` (plain).
 
     Raises
     ------
@@ -52,12 +56,11 @@ def read_workbook(
         other workbooks, E016 several sheets, formulas never computed, E040 numbers that Excel cannot hold.
     """
     archive = open_workbook(data, name)
-    book = _book(data, name)
-    chosen = _choose(book, name, table, source, notes)
+    book = _Book(data, name)
+    chosen = _choose(book, table, source, set(expected), notes)
     anatomy = dissect(archive, chosen, name)
-    values = _values(book, chosen, name)
     _refuse_uncomputed(anatomy, chosen, name)
-    cells = _cells(values, chosen, name)
+    cells = _cells(book.values(chosen), chosen, name)
     for (row, column), text in anatomy.overlay.items():
         if row < len(cells) and column < cells.shape[1]:
             cells.iat[row, column] = text
@@ -67,10 +70,10 @@ def read_workbook(
     _note_hidden(anatomy, cells, chosen, name, notes)
     merged = [
         Merged(r1 + 1, r2 + 1, f"{cell_name(r1, c1)}:{cell_name(r2, c2)}")
-        for (r1, c1), (r2, c2) in book.get_sheet_by_name(chosen).merged_cell_ranges or []
+        for (r1, c1), (r2, c2) in book.sheet(chosen).merged_cell_ranges or []
     ]
     lines = np.arange(1, len(cells) + 1)
-    return Records(cells, np.full(len(cells), cells.shape[1]), lines, grid=True), tuple(merged)
+    return Records(cells, np.full(len(cells), cells.shape[1]), lines, grid=True, iso_dates=True), tuple(merged)
 
 
 def check_merged(merged: Sequence[Merged], sheet: Sheet, name: str, notes: list[Problem]) -> None:
@@ -85,59 +88,83 @@ def check_merged(merged: Sequence[Merged], sheet: Sheet, name: str, notes: list[
         raise BadInput(problem)
 
 
-def _book(data: bytes, name: str) -> calamine.CalamineWorkbook:
-    """The workbook, opened by calamine."""
-    import python_calamine as calamine
+class _Book:
+    """A workbook opened by calamine; every sheet is read once, when it is asked for."""
 
-    try:
-        return calamine.load_workbook(io.BytesIO(data))
-    except BaseException as error:
-        raise _broken(error, name) from error
+    def __init__(self, data: bytes, name: str) -> None:
+        import python_calamine as calamine
+
+        self.name = name
+        self._held: dict[str, calamine.CalamineSheet] = {}
+        with self._guarded():
+            self._book = calamine.load_workbook(io.BytesIO(data))
+        sheets = [m for m in self._book.sheets_metadata if m.typ == calamine.SheetTypeEnum.WorkSheet]  # charts are none
+        self.shown = {m.name: m.visible == calamine.SheetVisibleEnum.Visible for m in sheets}
+
+    def sheet(self, sheet: str) -> calamine.CalamineSheet:
+        if sheet not in self._held:
+            with self._guarded():
+                self._held[sheet] = self._book.get_sheet_by_name(sheet)
+        return self._held[sheet]
+
+    def values(self, sheet: str, rows: int | None = None) -> list[list]:
+        """Cells from A1 on, row by row; all of them or the first `rows`."""
+        with self._guarded():
+            return self.sheet(sheet).to_python(skip_empty_area=False, nrows=rows)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Failures of the reader as bad input; what is none of them (an interrupt by the user) goes on as it is."""
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                fix = "save it in Excel again, or save the sheet as CSV UTF-8"
+                raise _stop("ICP-E014", "is not a readable Excel workbook", fix, self.name) from error
+            raise
 
 
-def _broken(error: BaseException, name: str) -> BaseException:
-    """A failure of the reader as bad input; what is none of it (an interrupt by the user) goes on as it is."""
-    if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-        return _stop("ICP-E014", "is not a readable Excel workbook", "open it in Excel and save it again", name)
-    return error
+def sheet_heads(data: bytes, name: str, rows: int = PEEKED_RECORDS) -> dict[str, list[list[str]]]:
+    """The first rows of every sheet that is not hidden, as text: to recognise what it holds.
+
+    Raises `BadInput` as `read_workbook` does for files that must not be opened.
+    """
+    open_workbook(data, name)
+    book = _Book(data, name)
+    return {s: [[value_text(v) for v in row] for row in book.values(s, rows)] for s in book.shown if book.shown[s]}
 
 
-def _values(book: calamine.CalamineWorkbook, sheet: str, name: str) -> list[list]:
-    """All cells from A1 on, row by row."""
-    try:
-        return book.get_sheet_by_name(sheet).to_python(skip_empty_area=False)
-    except BaseException as error:
-        raise _broken(error, name) from error
-
-
-def _choose(book: calamine.CalamineWorkbook, name: str, table: str, source: Source, notes: list[Problem]) -> str:
+def _choose(book: _Book, table: str, source: Source, expected: set[str], notes: list[Problem]) -> str:
     """The sheet that feeds a table."""
-    shown = _sheets(book)
     if source.sheet:
-        return _named_sheet(shown, name, source.sheet, notes)
-    full = {s: any(any(c != "" for c in row) for row in _values(book, s, name)) for s in shown}
-    candidates = [s for s in shown if shown[s] and full[s]]
-    hidden = [s for s in shown if not shown[s] and full[s]]
-    named = [s for s in candidates if plain_name(s) == plain_name(table)]
+        return _named_sheet(book.shown, book.name, source.sheet, notes)
+    full = [s for s in book.shown if book.sheet(s).start is not None]
+    candidates, hidden = [s for s in full if book.shown[s]], [s for s in full if not book.shown[s]]
     fix = f'name the sheet meant: [sources.{table}] sheet = "{(candidates or hidden or [""])[0]}"'
-    if len(candidates) > 1 and len(named) != 1:
-        message = f"has {len(candidates)} sheets with data ({_quoted(candidates)}), and none is named"
-        raise _stop("ICP-E016", message, fix, name)
     if not candidates:
         if hidden:
-            raise _stop("ICP-E016", f"holds data on hidden sheets only ({_quoted(hidden)})", fix, name)
-        raise _stop("ICP-E002", "is empty: no sheet holds anything", "export it again", name)
-    if hidden:
-        notes.append(Problem("ICP-W016", f"hidden sheets not read: {_quoted(hidden)}", file=name, count=len(hidden)))
-    return (named or candidates)[0]
+            raise _stop("ICP-E016", f"holds data on hidden sheets only ({_quoted(hidden)})", fix, book.name)
+        raise _stop("ICP-E002", "is empty: no sheet holds anything", "export it again", book.name)
+    fitting = candidates if len(candidates) == 1 else _fitting(book, candidates, table, expected)
+    if len(fitting) != 1:
+        message = f"has {len(candidates)} sheets with data ({_quoted(candidates)}), and it is not clear which is meant"
+        raise _stop("ICP-E016", message, fix, book.name)
+    unread = [s for s in full if s != fitting[0] and not (book.shown[s] and plain_name(s) in _TABLES)]
+    if unread:
+        kind = "hidden sheets" if set(unread) <= set(hidden) else "sheets"
+        notes.append(Problem("ICP-W016", f"{kind} not read: {_quoted(unread)}", fix, book.name, count=len(unread)))
+    return fitting[0]
 
 
-def _sheets(book: calamine.CalamineWorkbook) -> dict[str, bool]:
-    """Sheets of cells (charts are none), and whether they are shown."""
-    from python_calamine import SheetTypeEnum, SheetVisibleEnum
+def _fitting(book: _Book, candidates: list[str], table: str, expected: set[str]) -> list[str]:
+    """Sheets called like the table; else those whose header is recognised."""
+    called = [s for s in candidates if plain_name(s) == plain_name(table)]
+    return called or [s for s in candidates if _known_names(book.values(s, PEEKED_RECORDS), expected) >= RECOGNISED]
 
-    sheets = [m for m in book.sheets_metadata if m.typ == SheetTypeEnum.WorkSheet]
-    return {m.name: m.visible == SheetVisibleEnum.Visible for m in sheets}
+
+def _known_names(rows: list[list], expected: set[str]) -> int:
+    """The most expected names that one of the first rows holds."""
+    return max((len({plain_name(c) for c in row if isinstance(c, str)} & expected) for row in rows), default=0)
 
 
 def _named_sheet(shown: dict[str, bool], name: str, wanted: str, notes: list[Problem]) -> str:
