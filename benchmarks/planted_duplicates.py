@@ -80,7 +80,8 @@ def plant(
     """
     rng, words = np.random.default_rng([seed, len(vocabulary), ord(vocabulary[0])]), VOCABULARIES[vocabulary]
     base = _organisations(accounts, words, rng)
-    base = pd.concat([base, _lookalikes(base, words, rng)], ignore_index=True).iloc[:accounts]
+    looking_alike = accounts // 4  # they make room for themselves: the list keeps its size
+    base = pd.concat([base.iloc[looking_alike:], _lookalikes(looking_alike, words, rng)], ignore_index=True)
     base["entity"] = np.arange(len(base))
     copies = base.iloc[rng.permutation(len(base))[: round(share * len(base))]]
     copies = pd.concat([copies, copies.iloc[: len(copies) // 4]])
@@ -152,12 +153,11 @@ def _name(words: Vocabulary, rng: np.random.Generator) -> str:
     return invented() + _pick(words.tails, rng).lower()
 
 
-def _lookalikes(base: pd.DataFrame, words: Vocabulary, rng: np.random.Generator) -> pd.DataFrame:
+def _lookalikes(n: int, words: Vocabulary, rng: np.random.Generator) -> pd.DataFrame:
     """Accounts that look alike and are not: families, namesakes abroad, franchises, shared hosts, numbers, one letter apart."""
-    n, rows, countries = len(base), [], list(words.countries)
-    base.drop(base.index[: n // 4], inplace=True)  # they make room: the list keeps its size
-    base.reset_index(drop=True, inplace=True)
-    while len(rows) < n // 4:
+    rows: list[dict] = []
+    countries = list(words.countries)
+    while len(rows) < n:
         kind, stem = rng.integers(0, 6), _name(words, rng)
         if kind == 0:
             rows += _family(stem, words, rng)
@@ -185,7 +185,7 @@ def _lookalikes(base: pd.DataFrame, words: Vocabulary, rng: np.random.Generator)
             ]
         else:
             rows += [_organisation(n, _pick(countries, rng), words, rng) for n in (stem, _typo(stem, rng))]
-    return pd.DataFrame(rows[: n // 4])
+    return pd.DataFrame(rows[:n])
 
 
 def _family(stem: str, words: Vocabulary, rng: np.random.Generator) -> list[dict]:

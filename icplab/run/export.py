@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icplab.core.errors import BadInput, Problem
-from icplab.run.publish import verify_run
+from icplab.run.publish import read_manifest, verify_run
 
 # Beginning of the files made for each target, as the activate step names them.
 PREFIX = {"hubspot": "hubspot", "salesforce": "salesforce"}
@@ -75,6 +75,11 @@ def describe_export(run: Path | str, to: str, against: Path | str | None = None)
         lines += [f"  + {key}" for key in change.added[:SHOWN]] if against else []
         lines += [f"  ~ {key}: {', '.join(columns)}" for key, columns in list(change.changed.items())[:SHOWN]]
         lines += [f"  - {key}" for key in change.gone[:SHOWN]]
+    merged = read_manifest(Path(run)).get("inputs", {}).get("merged_accounts", {})
+    if merged:
+        lines.append(f"{len(merged):,} accounts were merged into others and have no row of their own:")
+        lines += [f"  {gone} is in {kept}" for gone, kept in sorted(merged.items())[:SHOWN]]
+        lines += ["  all of them: inputs.merged_accounts in manifest.json"] if len(merged) > SHOWN else []
     if not against:
         lines.append("Compared with an empty system; name the run that was imported before with --against.")
     return "\n".join(lines)
