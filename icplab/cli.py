@@ -167,7 +167,12 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--accounts", type=int, default=3000, metavar="N", help="number of accounts (default 3000)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed gives the same market")
     parser.add_argument("--scenario", default="clean", metavar="NAME", help="what is planted (default clean)")
-    parser.add_argument("--layout", default="canonical", choices=["canonical"], help="how the exports are laid out")
+    parser.add_argument(
+        "--layout",
+        default="canonical",
+        choices=["canonical", "salesforce", "hubspot"],
+        help="how the exports are laid out",
+    )
 
 
 def _add_score(commands: argparse._SubParsersAction) -> None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from icplab.core.errors import BadInput
+from icplab.simulate.native import hubspot_files, salesforce_files
 from icplab.simulate.world import CURRENCY, World
 
 if TYPE_CHECKING:
     from icplab.simulate.market import Market
 
-LAYOUTS = ("canonical",)
+LAYOUTS = ("canonical", "salesforce", "hubspot")
 MOST_SEGMENTS = 7  # the default of [plan] max_segments: a neutral playbook has an entry for each
 TIER_SHARES = (0.20, 0.30)  # capacity of tier 1 and tier 2, as shares of all accounts
 
@@ -126,7 +127,8 @@ def write_market(market: Market, folder: str | Path, layout: str = "canonical") 
     folder : path
         Created when it is not there; files of the same name are replaced.
     layout : str, default "canonical"
-        How the exports are laid out: one CSV file per canonical table, columns as declared.
+        How the exports are laid out: one CSV file per canonical table, or the same market as Salesforce or HubSpot would
+        export it, with tables the CRM has no object for as they are.
 
     Returns
     -------
@@ -154,9 +156,11 @@ def write_workspace(market: Market, folder: str | Path, layout: str = "canonical
         raise BadInput(f'layout "{layout}" is not known; known: {", ".join(LAYOUTS)}')
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, table in market.tables.items():
-        given = table.dropna(axis="columns", how="all")
-        given.pipe(_as_text).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    tables = {name: _as_text(table.dropna(axis="columns", how="all")) for name, table in market.tables.items()}
+    if layout != "canonical":
+        tables = salesforce_files(tables) if layout == "salesforce" else hubspot_files(tables)
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     (folder / "icplab.toml").write_text(market.settings_toml, encoding="utf-8")
     (folder / "playbook.toml").write_text(market.playbook_toml, encoding="utf-8")
     lines = "".join(json.dumps(d, sort_keys=True, ensure_ascii=False) + "\n" for d in market.decisions)

@@ -48,7 +48,8 @@ COMPANY_TYPES = words("""
     competitor : Competitor
     former : Former Customer, Past Customer, Former
     customer : Customer
-    "" : Prospect, Vendor, Other
+    prospect : Prospect
+    "" : Vendor, Other
 """)
 DEAL_TYPES = words("""
     new : newbusiness, New Business, New, New Customer, New Logo

@@ -323,7 +323,7 @@ LEAD = native_object(
             """
             lead_id : Id | Lead ID | Lead ID (18)
             created_at : CreatedDate | Create Date
-            account_id : ConvertedAccountId | Converted Account ID | Matched Account
+            account_id : ConvertedAccountId & Converted Account ID & Matched Account
             company : Company | Company / Account
             source : LeadSource | Lead Source
             campaign_id : CampaignId

@@ -197,7 +197,7 @@ def _relation(frame: pd.DataFrame, native: Native, mapped: Mapping[str, str]) ->
     words = native.feed.values["account_type"]
     kind = frame.get("account_type", pd.Series("", index=frame.index))
     told = kind.map({v: words.get(plain_name(v), "") for v in kind.unique()})
-    frame["account_type"] = stage.where(told == "", told).astype("str")
+    frame["account_type"] = stage.where(told.isin(["", "prospect"]), told).astype("str")
 
 
 def _lists(frame: pd.DataFrame, native: Native, mapped: Mapping[str, str]) -> None:
