@@ -27,6 +27,7 @@ PREFIXES = {
 }
 HOLDS = 0.5  # share of ids in the Salesforce form from which a column is taken to hold Salesforce ids
 CASED_LEAST = 10  # 15-character ids with letters from which a column without small letters has lost them
+ALL_ROUND = 0.5  # share of ids beyond 15 digits that end in zeros from which they were rounded
 LONGEST_CHAIN = 64  # mergers followed before a chain counts as a loop
 
 
@@ -39,6 +40,7 @@ def settle_identity(batch: Batch, earlier: dict[str, Batch], natives: list[Nativ
     _check_named_keys(batch)
     for name in _id_columns(batch.table):
         if name in batch.frame:
+            _note_spreadsheet(batch, name)
             batch.frame[name] = _salesforce_ids(batch, name)
     for name in ("~master", "~merged"):
         if name in batch.parts:
@@ -47,6 +49,7 @@ def settle_identity(batch: Batch, earlier: dict[str, Batch], natives: list[Nativ
         for link in native.feed.links if native else ():
             _fill_link(batch, link, {**earlier, batch.table.name: batch}, batch.file == number)
     _follow_mergers(batch, earlier)
+    _tell_choices(batch)
 
 
 def full_ids(ids: pd.Series) -> pd.Series:
@@ -72,8 +75,8 @@ def _set_deleted_aside(batch: Batch) -> None:
     if deleted.any():
         batch.note(deleted, "ICP-R045", "deleted or merged in the CRM: left out")
         batch.set_aside(deleted, "ICP-R045", "deleted or merged in the CRM")
-        keep = [k for k in batch.table.key if k in batch.frame]
-        batch.frame = batch.frame.astype("str").where(~deleted, "").assign(**{k: batch.frame[k] for k in keep})
+        for name in batch.frame.columns.difference(list(batch.table.key)):
+            batch.frame[name] = batch.frame[name].mask(deleted, "")
 
 
 def _check_named_keys(batch: Batch) -> None:
@@ -87,6 +90,51 @@ def _check_named_keys(batch: Batch) -> None:
     doubtful = named & batch.frame.index.isin(again.index[again])
     fix = f"add the id of the {_one(table)} to the export: names do not tell them apart"
     batch.note(doubtful, "ICP-E042", f"is the name of several {table}, and the export has no id", fix=fix, column=key)
+
+
+def _note_spreadsheet(batch: Batch, name: str) -> None:
+    """Ids of digits that a spreadsheet rounded to 15 places, or whose leading zeros it took off (ICP-E040)."""
+    codes, values = pd.factorize(batch.frame[name])
+    words = pd.Series(values, dtype="str").str.strip()
+    digits = words.str.fullmatch(r"\d+")
+    if not digits.any():
+        return
+    rounded = words.str.fullmatch(r"[1-9]\d{14}0+")
+    long = words.str.fullmatch(r"[1-9]\d{15,}")
+    fix = "export again without opening the file in a spreadsheet"
+    if rounded.any() and rounded.sum() > ALL_ROUND * long.sum():  # of true ids one in ten ends in 0
+        spread = np.append(rounded.to_numpy(), False)[codes]
+        batch.note(spread, "ICP-E040", "ends in zeros after 15 digits: a spreadsheet rounded it", fix=fix, column=name)
+    width = words[digits].str.len()
+    usual = int(width.mode().iloc[0])
+    padded = digits & words.str.startswith("0") & words.str.len().eq(usual)
+    short = digits & words.str.len().lt(usual) & ~words.str.startswith("0")
+    if padded.sum() > 1 and words[digits].str.len().le(usual).all():
+        spread = np.append(short.to_numpy(), False)[codes]
+        message = f"is shorter than the {usual} digits of the others, some of which begin with 0: it lost its zeros"
+        batch.note(spread, "ICP-E040", message, fix=fix, column=name)
+
+
+def _tell_choices(batch: Batch) -> None:
+    """What a layout chose where the export says a thing twice."""
+    live = ~batch.aside
+    for part, code, message, column in (
+        (
+            "~is_converted",
+            "ICP-R065",
+            "the amount as the CRM converted it is used, not the one in its own currency",
+            "amount",
+        ),
+        (
+            "~several_account_id",
+            "ICP-R044",
+            "belongs to several companies: the first, which is the primary one",
+            "account_id",
+        ),
+        ("~several_contact_id", "ICP-R044", "belongs to several people: the first", "contact_id"),
+    ):
+        if part in batch.parts:
+            batch.note((batch.parts[part] == "yes").to_numpy() & live, code, message, column=column)
 
 
 def _salesforce_ids(batch: Batch, name: str) -> pd.Series:

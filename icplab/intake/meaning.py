@@ -158,7 +158,7 @@ def check_stage_history(batches: dict[str, Batch], settings: Settings) -> None:
     history, opportunities = batches["stage_history"], batches["opportunities"]
     known = opportunities.frame[opportunities.live].drop_duplicates("opportunity_id").set_index("opportunity_id")
     entered, of = history.frame["entered_at"], history.frame["opportunity_id"]
-    created, closed = of.map(known["created_at"]), of.map(known["closed_at"])
+    created, closed = (pd.Series(known[c].reindex(of).to_numpy(), index=of.index) for c in ("created_at", "closed_at"))
     for wrong, message in (
         (entered < created, "entered before the opportunity was created"),
         (entered > closed, "entered after the opportunity closed"),

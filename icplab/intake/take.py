@@ -26,6 +26,7 @@ from icplab.intake.dates import DAY_ZERO
 from icplab.intake.files import InputFile, find_files, unread_files
 from icplab.intake.identity import settle_identity
 from icplab.intake.links import check_labels, check_links
+from icplab.intake.loaded import without_load_date
 from icplab.intake.mapping import build_batch, expected_names, unknown_mappings
 from icplab.intake.matching import Matching, match_accounts
 from icplab.intake.matching.review import REVIEW_FILE, write_review
@@ -59,6 +60,7 @@ class _Reading:
 
     workspace: str
     settings: Settings = field(default_factory=Settings)
+    given: Settings = field(default_factory=Settings)  # as in icplab.toml, before what the data say about themselves
     books: list[FileBook] = field(default_factory=list)
     batches: dict[str, Batch] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -168,7 +170,7 @@ def _read(folder: Path) -> _Reading:
         reading.problems.append(Problem("ICP-E001", "is not a folder", "name a folder of exports", folder.name))
         return reading
     try:
-        reading.settings = read_settings(folder)
+        reading.settings = reading.given = read_settings(folder)
     except BadInput as error:
         reading.problems += error.problems
         return reading
@@ -247,6 +249,7 @@ def _read_table(table: str, files: list[InputFile], reading: _Reading, connectio
         settle_identity(batch, reading.batches, natives)
         type_batch(batch, settings)
         prefer_newest(batch)
+        reading.settings = settings = without_load_date(batch, settings)
         check_rows(batch, settings)
         batch.tolerate(settings.tolerance.quarantine)
         reading.batches[table] = batch
@@ -306,7 +309,7 @@ def _inputs(reading: _Reading, tables: dict[str, pd.DataFrame], folder: Path) ->
     """What `inputs.json` says; names of files are relative to the workspace."""
     hashes = [(b.table, b.file, b.sha256) for b in reading.books]
     return {
-        "fingerprint": _fingerprint(reading.settings, hashes, folder),
+        "fingerprint": _fingerprint(reading.given, hashes, folder),
         "files": [
             {"table": b.table, "file": b.file, "bytes": b.bytes, "sha256": b.sha256, "records": b.records}
             for b in reading.books
