@@ -145,6 +145,12 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--previous", type=_path, metavar="RUN", help="run to compare with; default the latest earlier one beside --out"
     )
+    parser.add_argument(
+        "--engine",
+        default="duckdb",
+        metavar="ENGINE",
+        help="what computes the account table: duckdb (default), spark, or a Spark master such as spark://host:7077",
+    )
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:
@@ -237,6 +243,7 @@ def _run(options: argparse.Namespace) -> int:
             start=options.start,
             resume=options.resume,
             previous=options.previous,
+            engine=options.engine,
         )
     )
     print(_from_here(index))

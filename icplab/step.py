@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,27 @@ STEPS = (
 )
 
 
+class LazyTables(Mapping[str, pd.DataFrame]):
+    """Canonical tables by name, each read when it is first asked for: events may be too many to load."""
+
+    def __init__(self, load: Callable[[str], pd.DataFrame]) -> None:
+        self._load = load
+        self._held: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in CANONICAL:
+            raise KeyError(name)
+        if name not in self._held:
+            self._held[name] = self._load(name)
+        return self._held[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(CANONICAL)
+
+    def __len__(self) -> int:
+        return len(CANONICAL)
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of a run. Tables are as known on `as_of`; nothing later can be reached through it.
@@ -52,19 +73,30 @@ class Step:
     inputs: dict
 
     @cached_property
-    def all_tables(self) -> dict[str, pd.DataFrame]:
+    def all_tables(self) -> Mapping[str, pd.DataFrame]:
         """Every canonical table with all its rows, later ones too: only for looking back from an earlier date."""
-        return {name: self._load(name) for name in CANONICAL}
+        return LazyTables(self._load)
 
     @cached_property
-    def tables(self) -> dict[str, pd.DataFrame]:
+    def tables(self) -> Mapping[str, pd.DataFrame]:
         """Every canonical table as known on `as_of`; tables that were not delivered are empty and typed."""
-        return features.view_on(self.all_tables, self.as_of)
+        return LazyTables(lambda name: features.known_table(self.all_tables, name, self.as_of))
+
+    @cached_property
+    def sources(self) -> features.Tables:
+        """Tables for the account table: large ones as files, which the engine reads as far as it needs them."""
+        return {n: p for n in CANONICAL if (p := self._path(n)).exists()}
+
+    @cached_property
+    def signals(self) -> pd.DataFrame:
+        """Activities until `as_of`, one row per account and type (`features.summarise_signals`): takes the place of the
+        table of activities wherever that would be too large to load."""
+        return features.summarise_signals(self.sources, self.as_of)
 
     @cached_property
     def accounts(self) -> pd.DataFrame:
         """One row per account (`features.build_accounts`)."""
-        return features.build_accounts(self.all_tables, self.settings, self.as_of)
+        return features.build_accounts(self.sources, self.settings, self.as_of)
 
     @cached_property
     def opportunities(self) -> pd.DataFrame:
@@ -82,7 +114,7 @@ class Step:
 
     def accounts_on(self, as_of: pd.Timestamp) -> pd.DataFrame:
         """Accounts as known on an earlier date; a later one is refused."""
-        return features.build_accounts(self.all_tables, self.settings, self._earlier(as_of))
+        return features.build_accounts(self.sources, self.settings, self._earlier(as_of))
 
     @property
     def store(self) -> Store:
@@ -135,12 +167,14 @@ class Step:
         os.replace(beside, folder / "done.json")
 
     def _load(self, name: str) -> pd.DataFrame:
-        path = self.folder / "tables" / f"{name}.parquet"
-        table = CANONICAL[name]
+        path, table = self._path(name), CANONICAL[name]
         if not path.exists():
             return table.empty()
         # The keys that the intake adds to events serve the engine only.
         return read_parquet(path, None if table.open_ended else list(table.by_name))
+
+    def _path(self, name: str) -> Path:
+        return self.folder / "tables" / f"{name}.parquet"
 
     def _earlier(self, as_of: pd.Timestamp) -> pd.Timestamp:
         if as_of > self.as_of:

@@ -32,6 +32,8 @@ HEAVY = {
     "matplotlib": {"core.charts"},
     "ipywidgets": {"explore"},
     "duckdb": {"core.engine", "intake"},
+    "pyspark": {"core.engine"},
+    "sqlglot": {"core.engine"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

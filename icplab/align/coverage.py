@@ -84,8 +84,8 @@ def _table_rows(
         ("behavioural", "leads"),
         ("economic", "subscriptions"),
     ):
-        table = tables.get(name)
-        if table is None or not len(table):
+        known = _accounts_in(name, accounts, tables)
+        if known is None:
             continue
         # Only customers can use or subscribe: others lacking it is not a gap.
         asked = (
@@ -93,8 +93,15 @@ def _table_rows(
             if name in _OF_CUSTOMERS
             else accounts["account_id"].notna()
         )
-        known = accounts["account_id"].isin(table["account_id"])
         yield _fill(data_class, f"any {name}", known[asked], {g: m[asked] for g, m in masks.items()})
+
+
+def _accounts_in(name: str, accounts: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> pd.Series | None:
+    """Which accounts a table names; None when it was not delivered. Activities are counted in the account table."""
+    if name == "activities":
+        return None if accounts["n_activities"].isna().all() else accounts["n_activities"] > 0
+    table = tables.get(name)
+    return None if table is None or not len(table) else accounts["account_id"].isin(table["account_id"])
 
 
 def _economic_rows(opportunities: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -56,6 +56,7 @@ def manifest_facts(run: Run) -> dict[str, object]:
         "packages": {name: version(name) for name in REPORTED_PACKAGES},
         "period": period_of(run.as_of),
         "as_of": run.as_of,
+        "engine": run.options.engine,
         "complete": run.complete,
         "parameters": {n.name: run.parameters(n) for n in run.notebooks if n.name in seeds},
         "seed": run.settings.workspace.seed,

@@ -22,6 +22,8 @@ OWN = frozenset(
         "inputs",
         "tables",
         "all_tables",
+        "sources",
+        "signals",
         "accounts",
         "opportunities",
         "catalogue",

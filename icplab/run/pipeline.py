@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from icplab.core.config import settings_from_json
+from icplab.core.engine import ENGINE_VARIABLE
 from icplab.core.errors import BadInput, DoesNotVerify, Problem, StageFailed
 from icplab.core.store import sha256_of
 from icplab.run.execute import Outcome, execute_notebook
@@ -64,6 +65,7 @@ def run_quarter(options: RunOptions) -> Path:
         run.work.mkdir(parents=True, exist_ok=True)
         with _kept_when_resumable(run.work), Zygote(run.work / "run.log") as zygote:
             _take_in(run)
+            zygote.environment[ENGINE_VARIABLE] = run.options.engine
             zygote.environment["SOURCE_DATE_EPOCH"] = str(_seconds(run.as_of))
             _run_notebooks(run, zygote)
             return _publish(run)
@@ -192,6 +194,7 @@ def _keys(run: Run) -> dict[str, str]:
         "previous": run.previous[1]["run_id"] if run.previous else "",
         "decisions": sha256_of(run.work / "decisions.jsonl") if (run.work / "decisions.jsonl").exists() else "",
         "code": code_hash(),
+        "engine": run.options.engine,
     }
     keys: dict[str, str] = {}
     for notebook in run.notebooks:

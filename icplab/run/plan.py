@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icplab.core.config import Settings
+from icplab.core.engine import DUCKDB, check_engine
 from icplab.core.errors import BadInput, Problem
 from icplab.run.notebooks import Notebook, check_overrides, find_notebooks, select_notebooks
 from icplab.run.progress import Progress
@@ -30,6 +31,7 @@ class RunOptions:
     previous: Path | None = None
     notebooks: Path | None = None
     quiet: bool = False
+    engine: str = DUCKDB
 
 
 @dataclass
@@ -68,6 +70,10 @@ def plan_run(options: RunOptions) -> Run:
     workspace = options.workspace
     if not workspace.is_dir():
         problems.append(_refused("WORKSPACE", str(workspace), "is not a folder", "name a folder of exports"))
+    try:
+        check_engine(options.engine)
+    except BadInput as error:
+        problems += error.problems
     as_of = check_date(options.as_of, "--as-of", problems) if options.as_of else ""
     notebooks = find_notebooks(options.notebooks)
     selected, wrong = select_notebooks(notebooks, options.only, options.start)

@@ -1,6 +1,6 @@
-"""Reads canonical tables, makes one row per account and one per opportunity, as known on a date.
+"""Reads canonical tables held in memory, makes the account table the way pandas does: the oracle and the speed peer.
 
-Nothing dated after `as_of` reaches a feature: `view_on` takes it out first, and a property test holds that.
+Written apart from `icplab.features`, so that one can be wrong without the other.
 """
 
 from __future__ import annotations
@@ -179,18 +179,20 @@ def build_accounts(tables: Tables, settings: Settings, as_of: pd.Timestamp) -> p
     frame = frame[identity + [c for c in traits if c not in identity]]
     measured = [
         _from_opportunities(build_opportunities(tables, settings, as_of)),
-        _from_contacts(view["contacts"], view["opportunity_contacts"], view["opportunities"]),
+        _from_contacts(view["contacts"]),
+        _from_roles(view["opportunity_contacts"], view["opportunities"]),
         _from_activities(view["activities"], as_of),
         _from_usage(view["usage"], as_of),
         _from_subscriptions(view["subscriptions"], view["rates"], settings, as_of),
     ]
     for part in measured:
-        counts = [str(c) for c in part.columns if part[c].dtype == "int64"]
+        counts = [str(c) for c in part.columns if re.match(r"n_|activities_|contacts_90d", str(c))]
         frame = frame.merge(part, left_on="account_id", right_index=True, how="left")
         if len(part):
             frame[counts] = frame[counts].fillna(0)
         frame[counts] = frame[counts].astype("float64")
     frame["n_opportunities"] = frame["n_opportunities"].fillna(0)
+    frame["n_technologies"] = _technologies(frame, catalogue[catalogue["table"] == "accounts"])
     frame["is_customer"] = (frame["n_won"].fillna(0) > 0).astype("boolean")
     return frame.copy()
 
@@ -402,8 +404,13 @@ def _identical(tables: Tables, ids: pd.Index) -> pd.Series:
 
 def _from_opportunities(frame: pd.DataFrame) -> pd.DataFrame:
     known = frame[frame["account_id"].notna()]
-    won = known[known["status"] == "won"]
+    won, still_open = known[known["status"] == "won"], known[known["status"] == "open"]
     counts = pd.crosstab(known["account_id"], known["status"]).reindex(columns=["won", "lost", "open"], fill_value=0)
+    of_won = won.groupby("account_id")
+    bought = won.groupby(["account_id", "product"]).size().reset_index(name="n")
+    top = bought.sort_values(["account_id", "n", "product"], ascending=[True, False, True]).drop_duplicates(
+        "account_id"
+    )
     return pd.DataFrame(
         {
             "n_opportunities": counts.sum(axis=1),
@@ -411,20 +418,30 @@ def _from_opportunities(frame: pd.DataFrame) -> pd.DataFrame:
             "n_lost": counts["lost"],
             "n_open": counts["open"],
             "last_closed_at": known.groupby("account_id")["closed_at"].max(),
-            "won_acv": won.groupby("account_id")["acv"].sum(min_count=1),
+            "won_acv": of_won["acv"].sum(min_count=1),
+            "open_acv": still_open.groupby("account_id")["acv"].sum(min_count=1),
+            "median_won_acv": of_won["acv"].median(),
+            "median_cycle_days": of_won["cycle_days"].median(),
+            "first_won_at": of_won["closed_at"].min(),
+            "last_won_at": of_won["closed_at"].max(),
+            "n_products": of_won["product"].nunique(),
+            "top_product": top.set_index("account_id")["product"],
         }
     ).rename_axis("account_id")
 
 
-def _from_contacts(contacts: pd.DataFrame, roles: pd.DataFrame, opportunities: pd.DataFrame) -> pd.DataFrame:
-    """People and roles. Roles on opportunities count only where the opportunity is known."""
+def _from_contacts(contacts: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"n_contacts": contacts.groupby("account_id")["contact_id"].nunique()})
+
+
+def _from_roles(roles: pd.DataFrame, opportunities: pd.DataFrame) -> pd.DataFrame:
+    """Roles on opportunities count only where the opportunity is known."""
     on_known = roles[roles["opportunity_id"].isin(opportunities["opportunity_id"])]
     owner = opportunities.set_index("opportunity_id")["account_id"]
     on_known = on_known.assign(account_id=on_known["opportunity_id"].map(owner))
     deciding = on_known[on_known["role"].fillna("").str.contains(DECISION_MAKERS)]
     return pd.DataFrame(
         {
-            "n_contacts": contacts.groupby("account_id")["contact_id"].nunique(),
             "n_roles": on_known.groupby("account_id")["role"].nunique(),
             "n_decision_makers": deciding.groupby("account_id")["contact_id"].nunique(),
         }
@@ -432,19 +449,45 @@ def _from_contacts(contacts: pd.DataFrame, roles: pd.DataFrame, opportunities: p
 
 
 def _from_activities(activities: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
-    """Events in windows before `as_of`, and their weight halved every INTENT_HALF_LIFE_DAYS."""
+    """Events in windows before `as_of`, in all and by type, and their weight halved every INTENT_HALF_LIFE_DAYS."""
     account = activities["account_id"]
     age = (as_of - activities["occurred_at"]).dt.days.astype("float64")
     weight = activities["weight"].fillna(1.0) * np.exp2(-age / INTENT_HALF_LIFE_DAYS)
+    events = activities.groupby("account_id")
     columns = {f"activities_{days}d": (age < days).astype("int64").groupby(account).sum() for days in ACTIVITY_WINDOWS}
-    columns["intent_30d"] = weight.round(9).groupby(account).sum()
-    columns["last_activity_at"] = activities.groupby("account_id")["occurred_at"].max()
+    year = activities[age < max(ACTIVITY_WINDOWS)]
+    name = year["type"].map(
+        {t: re.sub(r"[^a-z0-9]+", "_", t.lower()).strip("_") for t in year["type"].dropna().unique()}
+    )
+    frequent = set(
+        name.value_counts().reset_index().sort_values(["count", "type"], ascending=[False, True])["type"][:12]
+    )
+    name = name.where(name.isin(frequent) | name.isna(), "other")
+    for days in ACTIVITY_WINDOWS:
+        table = pd.crosstab(year["account_id"], name.where(age.loc[year.index] < days))
+        for kind in sorted(name.dropna().unique()):
+            columns[f"activities_{days}d_{kind}"] = table[kind] if kind in table else pd.Series(dtype="int64")
+    recent = activities[age < 90].dropna(subset="contact_id")
+    columns["contacts_90d"] = recent.groupby("account_id")["contact_id"].nunique()
+    columns["n_activities"] = events.size()
+    columns["intent_30d"] = weight.groupby(account).sum().round(9)
+    columns["first_activity_at"] = events["occurred_at"].min()
+    columns["last_activity_at"] = events["occurred_at"].max()
     return pd.DataFrame(columns).rename_axis("account_id")
 
 
 def _from_usage(usage: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
-    recent = usage[usage["period"] > as_of - pd.Timedelta(days=90)]
-    return pd.DataFrame({"usage_90d": recent.groupby("account_id")["value"].sum()}).rename_axis("account_id")
+    day = pd.Timedelta(days=1)
+    recent = usage[usage["period"] > as_of - 90 * day].groupby("account_id")["value"].sum(min_count=1)
+    earlier = usage[(usage["period"] > as_of - 180 * day) & (usage["period"] <= as_of - 90 * day)]
+    earlier = earlier.groupby("account_id")["value"].sum(min_count=1)
+    return pd.DataFrame(
+        {
+            "usage_90d": recent,
+            "usage_trend": (recent / earlier.where(earlier > 0) - 1),
+            "last_usage_at": usage.groupby("account_id")["period"].max(),
+        }
+    ).rename_axis("account_id")
 
 
 def _from_subscriptions(
@@ -453,5 +496,32 @@ def _from_subscriptions(
     """Recurring revenue in force on `as_of`, in the reporting currency."""
     running = subscriptions[subscriptions["ended_at"].isna()]
     monthly = running["mrr"] * _exchange(running, rates, settings, as_of, dated="started_at")
-    mrr = monthly.groupby(running["account_id"]).sum()
-    return pd.DataFrame({"mrr": mrr, "arr": mrr * 12}).rename_axis("account_id")
+    mrr = monthly.groupby(running["account_id"]).sum(min_count=1)
+    all_ended = ~subscriptions["account_id"].isin(running["account_id"])
+    periods = subscriptions.groupby("account_id")
+    return pd.DataFrame(
+        {
+            "mrr": mrr,
+            "arr": mrr * 12,
+            "n_subscriptions": subscriptions["ended_at"]
+            .isna()
+            .astype("int64")
+            .groupby(subscriptions["account_id"])
+            .sum(),
+            "subscribed_at": periods["started_at"].min(),
+            "churned_at": subscriptions[all_ended].groupby("account_id")["ended_at"].max(),
+        }
+    ).rename_axis("account_id")
+
+
+def _technologies(frame: pd.DataFrame, catalogue: pd.DataFrame) -> pd.Series:
+    """Items of lists and technology flags that say yes, among what is not blank."""
+    parts = []
+    for trait, kind, role in zip(catalogue["trait"], catalogue["kind"], catalogue["role"], strict=True):
+        if kind == "multi":
+            parts.append(frame[trait].map(lambda v: float(len([i for i in v.split(";") if i])), na_action="ignore"))
+        elif kind == "flag" and role == "technology":
+            parts.append(frame[trait].astype("Float64").astype("float64"))
+    if not parts:
+        return pd.Series(np.nan, index=frame.index)
+    return pd.concat([p.astype("float64") for p in parts], axis=1).sum(axis=1, min_count=1)
