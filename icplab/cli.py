@@ -162,7 +162,13 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
 def _add_init(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "init", _init, "a workspace to fill in, with commented settings and templates")
     parser.add_argument("folder", type=_path, metavar="DIR")
-    parser.add_argument("--from", default="csv", choices=["csv"], dest="source", help="where the exports come from")
+    parser.add_argument(
+        "--from",
+        default="csv",
+        choices=["csv", "hubspot", "salesforce"],
+        dest="source",
+        help="where the exports come from: EXPORT.md then says what to export",
+    )
 
 
 def _add_simulate(commands: argparse._SubParsersAction) -> None:
@@ -259,11 +265,16 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from icplab.run.starter import init_workspace
+    from icplab.run.starter import describe_exports, init_workspace
 
-    for path in init_workspace(options.folder):
+    for path in init_workspace(options.folder, options.source):
         print(_from_here(path))
-    print(f"Put your exports into {options.folder}, then: icplab check {options.folder}")
+    seen = describe_exports(options.folder)
+    if seen:
+        print("Recognised:", *seen, sep="\n  ")
+        print(f"Look through icplab.toml, then: icplab check {options.folder}")
+        return 0
+    print(f"See EXPORT.md, put your exports into {options.folder}, then: icplab check {options.folder}")
     return 0
 
 

@@ -13,8 +13,12 @@ from pathlib import Path
 from icplab.core.config import SETTINGS_FILE, Settings
 from icplab.core.errors import BadInput, Problem
 from icplab.core.schema import CANONICAL
+from icplab.intake.files import InputFile, find_files
+from icplab.intake.layouts import header_of
+from icplab.intake.layouts.guide import export_guide
+from icplab.intake.layouts.shape import PART, find_columns
 
-PLAYBOOK_FILE, TEMPLATES = "playbook.toml", "templates"
+PLAYBOOK_FILE, EXPORT_FILE, TEMPLATES = "playbook.toml", "EXPORT.md", "templates"
 # What an analyst meets first; the others can be added when there is such an export.
 FIRST_TABLES = ("accounts", "opportunities", "contacts", "activities", "subscriptions", "spend")
 # Sections that hold one table per export, column or trait: shown by an example.
@@ -71,18 +75,20 @@ PLAYBOOK = """# What people decide. Segment ids are those of the last run; "any"
 """
 
 
-def init_workspace(folder: Path | str) -> list[Path]:
+def init_workspace(folder: Path | str, source: str = "csv") -> list[Path]:
     """Write a workspace to fill in.
 
     Parameters
     ----------
     folder : made when it is not there; files that are there are never touched
+    source : salesforce, hubspot or csv: what `EXPORT.md` explains. Exports that already lie in the folder are recognised
+        whatever it says, and written into the settings.
 
     Returns
     -------
     list of Path
-        What was written: `icplab.toml` with every setting as a comment at its default, `playbook.toml`, and under
-        `templates/` the header of each export that a first run can use.
+        What was written: `icplab.toml` with every setting as a comment at its default, `playbook.toml`, `EXPORT.md`, and
+        for `csv`, under `templates/`, the header of each export that a first run can use.
 
     Raises
     ------
@@ -93,13 +99,53 @@ def init_workspace(folder: Path | str) -> list[Path]:
     if (folder / SETTINGS_FILE).exists() or (folder.exists() and not folder.is_dir()):
         what = f"already has {SETTINGS_FILE}" if folder.is_dir() else "is a file"
         raise BadInput(Problem("ICP-E100", what, fix="name a new folder", file=str(folder)))
-    (folder / TEMPLATES).mkdir(parents=True, exist_ok=True)
-    texts = {SETTINGS_FILE: settings_template(), PLAYBOOK_FILE: PLAYBOOK}
-    texts |= {f"{TEMPLATES}/{name}.csv": _header(name) for name in FIRST_TABLES}
+    folder.mkdir(parents=True, exist_ok=True)
+    recognised = _recognised(folder)
+    texts = {SETTINGS_FILE: settings_template() + _mapping(recognised), PLAYBOOK_FILE: PLAYBOOK}
+    texts[EXPORT_FILE] = export_guide(source)
+    if source == "csv":
+        (folder / TEMPLATES).mkdir(exist_ok=True)
+        texts |= {f"{TEMPLATES}/{name}.csv": _header(name) for name in FIRST_TABLES}
     paths = [folder / name for name in texts if not (folder / name).exists()]
     for path in paths:
         path.write_text(texts[path.relative_to(folder).as_posix()], encoding="utf-8")
     return paths
+
+
+def describe_exports(folder: Path | str) -> list[str]:
+    """One line per file and table that a run would read as a native export."""
+    files = (file for several in _recognised(Path(folder)).values() for file in several)
+    return [f"{f.name}: {f.native.source.title}, into {f.table}" for f in files if f.native]
+
+
+def _recognised(folder: Path) -> dict[str, list[InputFile]]:
+    """Native exports in a folder by the table they feed."""
+    found: dict[str, list[InputFile]] = {}
+    for file in find_files(folder, Settings())[0]:
+        if file.native:
+            found.setdefault(file.table, []).append(file)
+    return found
+
+
+def _mapping(recognised: dict[str, list[InputFile]]) -> str:
+    """Settings that say what was recognised: the file and its layout, and each column as a comment to change."""
+    lines = (
+        ["", "# Recognised in this folder. A column named in [columns.…] wins over the layout."] if recognised else []
+    )
+    for table, files in recognised.items():
+        several = len(files) > 1
+        lines += ["", f"# {table} comes from {len(files)} files, each by its own layout:"] if several else [""]
+        for file in files:
+            assert file.native is not None
+            mark = "# " if several else ""
+            lines += [f"{mark}[sources.{table}]", f"{mark}file = {json.dumps(file.name, ensure_ascii=False)}"]
+            lines += [f'{mark}layout = "{file.native.source.system.lower()}"', f"# [columns.{table}]"]
+            columns = dict.fromkeys(header_of(file.path))
+            for name in file.native.feed.columns:
+                of_export = find_columns(file.native.feed, name, columns)
+                if of_export and not name.startswith(PART):
+                    lines.append(f"# {name} = {json.dumps(of_export[0], ensure_ascii=False)}")
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def settings_template() -> str:
