@@ -22,7 +22,7 @@ from icplab.step import open_step
 from tests.conftest import AS_OF, HAND, hand_tables
 
 WORKSPACES = Path(__file__).parent / "workspaces"
-USED = ("subscriptions", "spend", "activities", "leads", "targets", "rates")
+USED = ("subscriptions", "spend", "activities", "leads", "stage_history", "targets", "rates")
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_missing_amounts_margins_and_tables_are_never_guessed(opportunities, giv
     blank = opportunities.assign(acv=np.nan, margin_rate=np.nan)
     kpis = performance.measure_kpis(blank, **bare)
     measured = kpis[(kpis["status"] != "not_measured") & (kpis["period"] == "all")]
-    assert set(measured["kpi"]) == {"win_rate", "won", "lost", "open", "cycle_days"}
+    assert set(measured["kpi"]) == {"win_rate", "won", "lost", "open", "cycle_days", "created"}
     no_margin = performance.measure_kpis(opportunities.assign(margin_rate=np.nan), **given)
     assert "margin is not known" in figure(no_margin, "payback_months", "simple")["note"]
     assert "margin is not known" in figure(no_margin, "ltv", "discounted")["note"]

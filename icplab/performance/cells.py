@@ -15,7 +15,7 @@ from icplab.core.stats.intervals import LEVEL
 from icplab.core.stats.multiplicity import benjamini_hochberg
 from icplab.core.stats.resample import draw_weights
 from icplab.performance.cuts import LEVELS, MIN_FILL, build_levels
-from icplab.performance.facts import DAYS_PER_MONTH, no_decision
+from icplab.performance.prepare import DAYS_PER_MONTH, no_decision
 
 STEP = "20_performance"
 SIZES = ("employees", "annual_revenue")

@@ -16,8 +16,8 @@ from icplab.core.config import Settings
 from icplab.core.stats.intervals import LEVEL
 from icplab.core.stats.resample import REPLICATES, draw_weights
 from icplab.performance.cuts import build_levels
-from icplab.performance.facts import no_decision
 from icplab.performance.kpis import find_levels
+from icplab.performance.prepare import no_decision
 
 SIZES = ("employees", "annual_revenue")
 MAX_SOURCES = 8  # smaller channels are taken together

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,15 +10,22 @@ import numpy.typing as npt
 import pandas as pd
 
 from icplab.core.config import Settings
-from icplab.core.schema import CANONICAL
 from icplab.core.stats.resample import REPLICATES, draw_weights
-from icplab.performance.cuts import quarter_of
+from icplab.performance.prepare import (
+    FUNNEL,
+    accounts_reached,
+    effort_by_month,
+    in_home_currency,
+    lead_cycles,
+    lead_facts,
+    no_meetings,
+    opportunity_facts,
+    or_empty,
+    stage_dates,
+)
 
-# A loss without a rival: left out of the narrow closed basis, kept in the broad one.
-NO_DECISION = re.compile(r"no[\s_-]*decision|derail|stalled|went[\s_-]*dark|status[\s_-]*quo|project[\s_-]*cancel")
 # Difference in the share without a level, open against closed, from which rates that need both are misleading.
 UNPLACED = 0.10
-MEETING = re.compile(r"meeting|demo")
 DAYS_PER_MONTH = 30.4375
 
 
@@ -32,6 +38,10 @@ class Facts:
     activities: pd.DataFrame
     """One row per account with any activity in the window: whether it `met`."""
     leads: pd.DataFrame
+    cycles: pd.DataFrame
+    """One row per account and cycle of the funnel: `step_0, ...` when each step was reached, `qualified_days`."""
+    effort: pd.DataFrame
+    """What sellers did per account and `month`."""
     spend: pd.DataFrame
     targets: pd.DataFrame
     settings: Settings
@@ -46,6 +56,12 @@ class Facts:
     opportunity_ids: pd.Index
     unmeasured: dict[str, str]
     """Why a table cannot be used: table name, reason."""
+    stages: tuple[str, ...] = ()
+    """Names of the columns `step_0, ...` of opportunities."""
+    funnel: tuple[str, ...] = ()
+    """Names of the same columns of cycles."""
+    effort_in: str = ""
+    """minutes or events."""
     levels: tuple[str, ...] = ()
     by_account: bool = True
     """False: the cut describes opportunities, so figures of accounts are not measured."""
@@ -53,6 +69,8 @@ class Facts:
     """Why the levels together misrepresent open opportunities, where they do."""
     memory: dict[str, Any] = field(default_factory=dict, compare=False)
     """What every level of a cut needs and is worked out once."""
+    common: dict[str, Any] = field(default_factory=dict, compare=False)
+    """What all cuts need and is worked out once."""
 
     @property
     def window(self) -> str:
@@ -79,6 +97,8 @@ class Slice:
     facts: Facts
     tables: dict[str, pd.DataFrame]
     weights: npt.NDArray[np.float32]
+    memory: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Figures of this level that others are made of."""
 
     @property
     def units(self) -> int:
@@ -108,29 +128,36 @@ def build_facts(
     Parameters
     ----------
     tables : dict
-        `opportunities` (features), `subscriptions, spend, activities, leads, targets, rates` (canonical or None).
+        `opportunities` (features); canonical or None: `subscriptions, spend, activities, leads, stage_history, targets,
+        rates`.
     accounts : DataFrame
         `account_id, family_id`.
     settings, as_of, seed, replicates
         As in `measure_kpis`.
     """
-    frames = {n: _or_empty(n, t) for n, t in tables.items()}
+    frames = {n: or_empty(n, t) for n, t in tables.items()}
     unmeasured = {}
     for name, money, dated in (("subscriptions", "mrr", "started_at"), ("spend", "amount", "month")):
-        frames[name], reason = _in_home_currency(frames[name], money, dated, frames["rates"], settings)
+        frames[name], reason = in_home_currency(frames[name], money, dated, frames["rates"], settings)
         if reason:
             unmeasured[name] = reason
-    if reason := _no_meetings(frames["activities"]):
+    if reason := no_meetings(frames["activities"]):
         unmeasured["activities"] = reason
     days = settings.plan.window_days
     start = as_of - pd.Timedelta(days=days) if days and settings.dated else None
     families = accounts.set_index("account_id")["family_id"]
     ids = pd.Index(frames["opportunities"]["opportunity_id"]).sort_values()
-    frames["opportunities"], quarters = _opportunity_facts(frames["opportunities"], settings, as_of, start)
-    frames["activities"] = _accounts_reached(frames["activities"], as_of, start)
-    frames["leads"] = _lead_facts(frames["leads"])
+    frames["opportunities"], quarters = opportunity_facts(frames["opportunities"], settings, as_of, start)
+    frames["effort"], effort_in = effort_by_month(frames["activities"], as_of)
+    frames["activities"] = accounts_reached(frames["activities"], as_of, start)
+    frames["cycles"], funnel = lead_cycles(frames["leads"], frames["opportunities"], as_of)
+    frames["leads"] = lead_facts(frames["leads"])
+    steps, stages = stage_dates(frames["stage_history"], frames["opportunities"], as_of)
+    frames["opportunities"] = frames["opportunities"].join(steps)
     n_units = _number_units(frames, families)
-    slim: dict[str, Any] = {n: frames[n][[*c, "unit", "account", "level"]] for n, c in _MEASURED.items()}
+    columns = {n: (*c, "unit", "account", "level") for n, c in _MEASURED.items()}
+    columns["opportunities"] += tuple(f"step_{i}" for i in range(len(stages)))
+    slim: dict[str, Any] = {n: frames[n][list(c)] for n, c in columns.items()}
     return Facts(
         **slim,
         spend=frames["spend"],
@@ -143,6 +170,9 @@ def build_facts(
         accounts=families.index,
         opportunity_ids=ids,
         unmeasured=unmeasured,
+        stages=stages,
+        funnel=funnel,
+        effort_in=effort_in,
     )
 
 
@@ -167,12 +197,6 @@ def set_levels(facts: Facts, levels: pd.Series) -> Facts:
     )
 
 
-def no_decision(opportunities: pd.DataFrame) -> pd.Series:
-    """Whether an opportunity was lost without a decision for anybody, by its loss reason."""
-    reason = opportunities["loss_reason"].astype("str").str.lower()
-    return (opportunities["status"] == "lost") & reason.str.contains(NO_DECISION).fillna(False).astype(bool)
-
-
 def slice_level(facts: Facts, cut: str, level: int | None) -> Slice:
     """Facts of one level of the cut, by its number; None takes every row."""
     tables = {n: getattr(facts, n) for n in _MEASURED}
@@ -194,59 +218,9 @@ _MEASURED = {
     "subscriptions": ("started_at", "ended_at", "mrr", "gross_margin"),
     "activities": ("met",),
     "leads": ("qualified_at", "accepted", "rejected"),
+    "cycles": ("qualified_days", *(f"step_{i}" for i in range(len(FUNNEL)))),
+    "effort": ("month", "effort"),
 }
-
-
-def _or_empty(name: str, frame: pd.DataFrame | None) -> pd.DataFrame:
-    return CANONICAL[name].empty() if frame is None or not len(frame.columns) else frame
-
-
-def _opportunity_facts(
-    frame: pd.DataFrame, settings: Settings, as_of: pd.Timestamp, start: pd.Timestamp | None
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Opportunities by id with what happened and when; and the quarters they are counted in."""
-    frame = frame.sort_values("opportunity_id", ignore_index=True)
-    won = frame["status"] == "won"
-    dates = frame["closed_at"].where(frame["status"] != "open")
-    days = (dates.fillna(as_of) - frame["created_at"]).dt.days.astype("float64")
-    first = frame[won].sort_values(["closed_at", "opportunity_id"], kind="stable").drop_duplicates("account_id")
-    names = quarter_of(dates, settings.calendar.fiscal_year_start)
-    inside = names[dates > start] if start is not None else names
-    earliest = min(inside.dropna().unique(), default="")
-    quarters = tuple(sorted(n for n in names.dropna().unique() if n >= earliest))
-    frame = frame.assign(
-        closed_at=dates,
-        open=frame["status"] == "open",
-        won=won,
-        lost=frame["status"] == "lost",
-        new=frame["type"] == "new",
-        no_decision=no_decision(frame),
-        days=days.where(days >= 0),
-        cause=frame["status"].map({"won": 1, "lost": 2, "open": 0}).astype("int64"),
-        new_logo=frame["opportunity_id"].isin(first.loc[first["account_id"].notna(), "opportunity_id"]),
-        quarter=pd.Index(quarters, dtype="str").get_indexer(pd.Index(names)),
-    )
-    return frame, quarters
-
-
-def _no_meetings(activities: pd.DataFrame) -> str:
-    if not len(activities):
-        return "there is no activities table"
-    named = activities["type"].str.lower().str.contains(MEETING).fillna(False)
-    return "" if named.any() else "no type of activity is called meeting or demo"
-
-
-def _accounts_reached(activities: pd.DataFrame, as_of: pd.Timestamp, start: pd.Timestamp | None) -> pd.DataFrame:
-    """Accounts with any activity in the window, and whether one of them was a meeting."""
-    dates = activities["occurred_at"]
-    recent = activities[(dates <= as_of) & (True if start is None else dates > start)]
-    met = recent["type"].str.lower().str.contains(MEETING).fillna(False).astype(bool)
-    return met.groupby(recent["account_id"]).any().rename("met").reset_index()
-
-
-def _lead_facts(leads: pd.DataFrame) -> pd.DataFrame:
-    accepted = leads["accepted_at"].notna()
-    return leads.assign(accepted=accepted, rejected=~accepted & leads["disqualified_at"].notna())
 
 
 def _unplaced(frame: pd.DataFrame) -> str:
@@ -258,24 +232,6 @@ def _unplaced(frame: pd.DataFrame) -> str:
     gap = lacking[still_open].mean() - lacking[~still_open].mean()
     n = int((lacking & still_open).sum())
     return f"{n:,} open opportunities without a level are missing, so the rate is too high" if gap > UNPLACED else ""
-
-
-def _in_home_currency(
-    frame: pd.DataFrame, money: str, dated: str, rates: pd.DataFrame, settings: Settings
-) -> tuple[pd.DataFrame, str]:
-    """Money in the reporting currency, or the reason why it cannot be had."""
-    home = settings.workspace.currency
-    foreign = frame["currency"].notna() & (frame["currency"] != home)
-    if not foreign.any() or (not home and frame["currency"].nunique() == 1):
-        return frame, ""
-    known = rates.rename(columns={"valid_from": dated})[["currency", dated, "rate"]].sort_values(dated, kind="stable")
-    wanted = frame.reset_index(names="row").sort_values(dated, kind="stable")[["row", "currency", dated]]
-    found = pd.merge_asof(wanted, known, on=dated, by="currency").set_index("row")["rate"].reindex(frame.index)
-    rate = found.where(foreign, 1.0)
-    if not home or rate.isna().any():
-        lacking = int(rate.isna().sum()) if home else len(frame)
-        return frame, f"{lacking} rows are in a currency without an exchange rate"
-    return frame.assign(**{money: frame[money] * rate}), ""
 
 
 def _number_units(frames: dict[str, pd.DataFrame], families: pd.Series) -> int:
@@ -298,4 +254,4 @@ def _number_units(frames: dict[str, pd.DataFrame], families: pd.Series) -> int:
     return len(ids)
 
 
-_OWN_FAMILY = {"opportunities": "opportunity_id", "leads": "lead_id"}
+_OWN_FAMILY = {"opportunities": "opportunity_id", "leads": "lead_id", "cycles": "lead_id"}

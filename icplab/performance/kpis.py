@@ -15,15 +15,19 @@ from icplab.core.stats.pooling import pool_estimates, pool_rates
 from icplab.core.stats.resample import REPLICATES
 from icplab.performance.cuts import build_levels
 from icplab.performance.facts import Facts, Slice, build_facts, set_levels, slice_level
-from icplab.performance.funnel import measure_attainment, measure_funnel
+from icplab.performance.funnel import measure_funnel
 from icplab.performance.money import measure_money
+from icplab.performance.pipeline import measure_pipeline
 from icplab.performance.rows import Row
+from icplab.performance.steps import measure_steps
+from icplab.performance.targets import measure_attainment
+from icplab.performance.velocity import measure_shares, measure_velocity
 from icplab.performance.winning import build_curve, measure_winning
 
 # Pooled over the levels of a cut: where small levels mislead most and a common population is plausible.
 POOLED_BASES = ("closed", "mean", "median", "won_median", "new_logo", "discounted", "12m", "accounts", "decided")
 MIN_POOLED_LEVELS = 2
-TABLES = ("subscriptions", "spend", "activities", "leads", "targets", "rates")
+TABLES = ("subscriptions", "spend", "activities", "leads", "stage_history", "targets", "rates")
 # Significant digits kept. Counts are exact, and so are rates; ends of intervals of money come from single-precision matrix
 # products, whose last digits may depend on the processor.
 DIGITS, DRAWN_DIGITS = 12, 6
@@ -38,6 +42,7 @@ def measure_kpis(
     spend: pd.DataFrame | None = None,
     activities: pd.DataFrame | None = None,
     leads: pd.DataFrame | None = None,
+    stage_history: pd.DataFrame | None = None,
     targets: pd.DataFrame | None = None,
     rates: pd.DataFrame | None = None,
     cut: str = "all",
@@ -56,7 +61,7 @@ def measure_kpis(
         account is not needed. Open ones without `created_at` are left out of time-based figures and counted.
     accounts : DataFrame
         One row per account (`features.build_accounts`); `account_id, family_id` and the column of the cut.
-    subscriptions, spend, activities, leads, targets, rates : DataFrame, optional
+    subscriptions, spend, activities, leads, stage_history, targets, rates : DataFrame, optional
         Canonical tables; figures that need a missing one say `not_measured`.
     cut : str
         `all`, `segment`, `tier`, or a column of `accounts` or `opportunities`.
@@ -90,7 +95,7 @@ def measure_kpis(
     Definitions: docs/methodology/performance.md. Intervals resample account families, because opportunities of one
     organisation share their fate; Wilson is used as it is only where each family has one opportunity.
     """
-    given = (subscriptions, spend, activities, leads, targets, rates)
+    given = (subscriptions, spend, activities, leads, stage_history, targets, rates)
     tables = {"opportunities": opportunities, **dict(zip(TABLES, given, strict=True))}
     facts = build_facts(tables, accounts, settings=settings, as_of=as_of, seed=seed, replicates=replicates)
     if levels is None and cut != "all":
@@ -118,7 +123,7 @@ def measure_cuts(
     cuts : iterable of str
         Columns of accounts or opportunities.
     **tables : DataFrame
-        `subscriptions, spend, activities, leads, targets, rates`, each optional.
+        `subscriptions, spend, activities, leads, stage_history, targets, rates`, each optional.
 
     Returns
     -------
@@ -219,12 +224,21 @@ def _slices(facts: Facts, cut: str, levels: pd.Series | None) -> Iterator[Slice]
 
 
 def _measure_cut(facts: Facts, cut: str, levels: pd.Series | None) -> pd.DataFrame:
+    """Rows of every level of a cut, on one thread: many small products, and the same last digit on every machine."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        return _measured_levels(facts, cut, levels)
+
+
+def _measured_levels(facts: Facts, cut: str, levels: pd.Series | None) -> pd.DataFrame:
     table = pd.DataFrame([r for piece in _slices(facts, cut, levels) for r in _measure_level(piece)])
     return table if levels is None or not len(table) else _pooled(table)
 
 
 def _measure_level(piece: Slice) -> list[Row]:
-    found = [*measure_winning(piece), *measure_money(piece), *measure_funnel(piece)]
+    found = [*measure_winning(piece), *measure_money(piece), *measure_funnel(piece), *measure_steps(piece)]
+    found += [*measure_velocity(piece), *measure_shares(piece), *measure_pipeline(piece)]
     return [*found, *measure_attainment(piece, found)]
 
 

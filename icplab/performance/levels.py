@@ -11,7 +11,7 @@ from icplab.core import formats
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.core.stats.pooling import pool_rates
-from icplab.performance.facts import no_decision
+from icplab.performance.prepare import no_decision
 from icplab.performance.kpis import find_levels
 
 STEP = "20_performance"

@@ -13,7 +13,7 @@ from icplab.core import formats
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.core.stats.resample import draw_weights
-from icplab.performance.facts import no_decision
+from icplab.performance.prepare import no_decision
 
 STEP = "20_performance"
 FALSE_ALARM = 0.05

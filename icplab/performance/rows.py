@@ -60,8 +60,12 @@ def proportion(
     period: str = ALL,
     note: str = "",
     nothing: str,
+    drawn: tuple[Array, Array] | None = None,
 ) -> Row:
-    """A rate from successes and trials per unit; interval over resampled families, plain Wilson where each has one trial."""
+    """A rate from successes and trials per unit; interval over resampled families, plain Wilson where each has one trial.
+
+    `drawn` are the resampled sums of both, where many rates of one level are drawn at once.
+    """
     n, units = trials.sum(), int((trials > 0).sum())
     if n == 0:
         return {**not_measured(piece, kpi, basis, "fraction", nothing), "period": period}
@@ -69,8 +73,9 @@ def proportion(
     if units == n:
         variance, trials_used = value * (1 - value) / n, float(n)
     else:
+        above, below = drawn or (piece.drawn(successes), piece.drawn(trials))
         with np.errstate(divide="ignore", invalid="ignore"):
-            draws = piece.drawn(successes) / piece.drawn(trials)
+            draws = above / below
         variance = _variance(draws, units)
         trials_used = float(effective_trials(value, variance, n, units))
     low, high = wilson(value * trials_used, trials_used)

@@ -12,6 +12,7 @@ from icplab.core.stats.resample import quantile_draws
 from icplab.core.stats.survival import Curve, aalen_johansen, count_events, first_day_at_or_below, value_at
 from icplab.performance import rows
 from icplab.performance.facts import Slice
+from icplab.performance.figures import Figure
 from icplab.performance.rows import Row
 
 NO_DATES = "the opportunities carry no dates"
@@ -101,15 +102,22 @@ def _value_rate(piece: Slice, closed: pd.DataFrame) -> Row:
 def _quarters(piece: Slice, deals: pd.DataFrame) -> Iterator[Row]:
     """Counts and closed win rate of every quarter that ends inside the window (whole quarters, not cut by it)."""
     names = piece.facts.quarters
+    if not names:
+        return
     part = deals[deals["quarter"] >= 0]
-    won, narrow = by_quarter(piece, part[part["won"]]), by_quarter(piece, part[~part["no_decision"]])
-    broad, nothing = by_quarter(piece, part), "nothing closed in the quarter"
+    sums = [by_quarter(piece, part[kept]) for kept in (part["won"], ~part["no_decision"], part["quarter"] >= 0)]
+    won, narrow, broad = sums
+    drawn = np.split((piece.weights @ np.hstack(sums).astype(np.float32)).astype(float), 3, axis=1)
+    nothing = "nothing closed in the quarter"
     for i, quarter in enumerate(names):
-        wins, decided = won[:, i], {"closed": narrow[:, i], "closed_broad": broad[:, i]}
+        wins = won[:, i]
         yield rows.count(piece, "won", "closed", wins.sum(), quarter)
         yield rows.count(piece, "lost", "closed", broad[:, i].sum() - wins.sum(), quarter)
-        for basis, trials in decided.items():
-            yield rows.proportion(piece, "win_rate", basis, wins, trials, period=quarter, nothing=nothing)
+        for basis, trials, below in (("closed", narrow, drawn[1]), ("closed_broad", broad, drawn[2])):
+            both = drawn[0][:, i], below[:, i]
+            yield rows.proportion(
+                piece, "win_rate", basis, wins, trials[:, i], period=quarter, nothing=nothing, drawn=both
+            )
 
 
 def by_quarter(piece: Slice, frame: pd.DataFrame, values: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
@@ -151,12 +159,14 @@ def _curve_rows(piece: Slice, deals: pd.DataFrame, horizon: int) -> Iterator[Row
         "" if n >= minimum else f"n below {minimum}",
     )
     usable = n >= minimum and not cut_short and not piece.facts.unplaced
+    won, drawn = float(value_at(curve.days, curve.incidence, horizon)), value_at(draws.days, draws.incidence, horizon)
+    piece.memory["within"] = Figure(won, drawn, n if usable else 0)
     yield rows.incidence(
         piece,
         "win_rate",
         basis,
-        float(value_at(curve.days, curve.incidence, horizon)),
-        value_at(draws.days, draws.incidence, horizon),
+        won,
+        drawn,
         n,
         units,
         status="ok" if usable else "insufficient",
@@ -183,6 +193,7 @@ def _cycles(piece: Slice, closed: pd.DataFrame) -> Iterator[Row]:
         draws = quantile_draws(days, weights, share)
         note = f"won in {piece.facts.window}; won deals only, so it says nothing about deals that stay open"
         value = float(np.quantile(days, share))
+        piece.memory[basis] = Figure(value, draws, len(won))
         yield rows.resampled(
             piece, "cycle_days", basis, value, draws, unit="days", n=len(won), minimum=minimum, note=note
         )

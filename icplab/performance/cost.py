@@ -1,0 +1,245 @@
+"""Reads spend and won opportunities of one level, makes what a customer costs, under three ways of sharing costs out.
+
+Costs that name a level are its own; what is left is shared. Sharing by customers won or by revenue would be circular, so
+it is not offered: by opportunities worked (the default), by accounts worked, and by what sellers did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from icplab.performance.facts import Facts, Slice
+from icplab.performance.figures import Array, Figure, over
+from icplab.performance.rows import ALL
+from icplab.performance.winning import NO_DATES
+
+ALLOCATIONS = {"new_logo": "opportunities", "by_accounts": "accounts", "by_activity": "activity"}
+MATERIAL = 0.10  # an order of two levels that changes with the allocation counts from this difference on
+# Columns of spend that name the level of a cut, so that its rows are direct costs.
+DIRECT = {"segment": "segment", "source": "channel"}
+
+
+@dataclass(frozen=True)
+class Period:
+    """Months of spend, and the days on which the customers they won may have closed."""
+
+    spend: float
+    first: pd.Timestamp
+    last: pd.Timestamp
+    lag: int
+
+    @property
+    def spent_from(self) -> pd.Timestamp:
+        return self.first - pd.Timedelta(days=self.lag)
+
+    @property
+    def spent_to(self) -> pd.Timestamp:
+        return self.last - pd.Timedelta(days=self.lag)
+
+
+def cac(piece: Slice, basis: str) -> Figure:
+    """Cost of sales and marketing per customer won, the spend one median cycle earlier.
+
+    `basis` is `new_logo` (customers won for the first time, shared by opportunities worked), `by_accounts`,
+    `by_activity` (the same, shared otherwise) or `blended` (every won opportunity).
+    """
+    facts, first_time = piece.facts, basis != "blended"
+    if reason := no_spend(facts):
+        return Figure(reason=reason)
+    period = known_period(facts)
+    if period is None:
+        return Figure(reason="spend does not reach back one cycle before the customers won")
+    won, heads = _won_in(piece, period, first_time)
+    if not len(won):
+        return Figure(reason="no customer won in the months that the spend covers", n=len(won))
+    cost = cost_of(piece, ALLOCATIONS.get(basis, "opportunities"), first_time=first_time)
+    if cost.draws is None:
+        return Figure(reason=cost.reason, n=len(won))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        draws = cost.draws / heads
+    what = "customers won for the first time" if first_time else "won opportunities, expansions too"
+    note = f"{what} {period.first:%Y-%m-%d} to {period.last:%Y-%m-%d} against spend {period.lag} days earlier"
+    return Figure(cost.value / len(won), draws, len(won), f"{note}; {cost.note}" if cost.note else note)
+
+
+def _won_in(piece: Slice, period: Period, first_time: bool) -> tuple[pd.DataFrame, Array]:
+    """Customers (or opportunities) that the spend won, and how many in each resample."""
+    key = f"won {first_time}"
+    if key not in piece.memory:
+        deals = piece.tables["opportunities"]
+        closing = deals["closed_at"].between(period.first, period.last) & deals["won"]
+        won = deals[closing & (deals["new_logo"] if first_time else True)]
+        piece.memory[key] = won, piece.drawn(piece.total(won))
+    return piece.memory[key]
+
+
+def cost_of(piece: Slice, allocation: str, *, first_time: bool = True) -> Figure:
+    """Spend of a level: what names it, and its share of the rest; draws from the same resamples as its customers."""
+    facts = piece.facts
+    period = known_period(facts)
+    if period is None:
+        return Figure(reason="spend does not reach back one cycle before the customers won")
+    ones = np.ones(len(piece.weights))
+    if piece.cut == ALL:
+        return Figure(period.spend, period.spend * ones)
+    direct, named = _direct(piece, period)
+    here = _driver(piece.facts, piece.tables, period, allocation, first_time)
+    everywhere, drawn = _driver_of_all(facts, period, allocation, first_time)
+    if not everywhere:
+        return Figure(reason=f"no {_WORDS[allocation]} in the months that the spend covers")
+    totals = np.bincount(here["unit"], weights=here["size"], minlength=piece.units)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = piece.drawn(totals) / drawn
+    shared = period.spend - named
+    note = f"shared by {_WORDS[allocation]}" + (
+        f"; {direct / period.spend:.0%} of all spend names it" if direct else ""
+    )
+    return Figure(direct + shared * float(here["size"].sum()) / everywhere, direct + shared * share, len(here), note)
+
+
+def known_period(facts: Facts) -> Period | None:
+    """`spend_period`, worked out once."""
+    if "period" not in facts.common:
+        facts.common["period"] = None if no_spend(facts) else spend_period(facts)
+    return facts.common["period"]
+
+
+def spend_period(facts: Facts) -> Period | None:
+    """The longest stretch in which months of spend and, one median cycle later, wins are both known."""
+    deals, spend = facts.opportunities, facts.spend
+    cycles = deals.loc[deals["won"] & deals["new_logo"], "days"].dropna()
+    if not len(cycles):
+        return None
+    lag = int(np.median(cycles))
+    shift = pd.Timedelta(days=lag)
+    ends = spend["month"] + pd.offsets.MonthEnd(0)
+    inside = (ends + shift <= facts.as_of) & (True if facts.start is None else spend["month"] + shift > facts.start)
+    if not inside.any():
+        return None
+    first, last = spend.loc[inside, "month"].min() + shift, ends[inside].max() + shift
+    return Period(float(spend.loc[inside, "amount"].sum()), first, last, lag)
+
+
+def no_spend(facts: Facts) -> str:
+    """Why spend measures no cost of a customer; empty where it does."""
+    if not facts.settings.dated:
+        return NO_DATES
+    if not len(facts.spend):
+        return "there is no spend table"
+    return facts.unmeasured.get("spend", "") or _missing_months(facts.spend["month"])
+
+
+def monthly_margin(piece: Slice, won: pd.DataFrame) -> Figure:
+    """Gross margin that a new customer brings per month: annual value x margin / 12."""
+    logos = won[won["new_logo"] & won["acv"].notna()]
+    if not len(logos):
+        return Figure(reason="no new customer with an amount in the window")
+    if logos["margin_rate"].isna().any():
+        return Figure(reason="gross margin is not known for every new customer", n=len(logos))
+    margin, heads = piece.total(logos, logos["acv"] * logos["margin_rate"] / 12), piece.total(logos)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        draws = piece.drawn(margin) / piece.drawn(heads)
+    return Figure(float(margin.sum() / heads.sum()), draws, len(logos))
+
+
+def payback(cost: Figure, margin: Figure) -> Figure:
+    """Months until the margin of a customer has paid what it cost, if nobody left."""
+    figure = over(cost, margin)
+    return Figure(figure.value, figure.draws, figure.n, "no churn assumed", figure.reason)
+
+
+def compare_allocations(kpis: pd.DataFrame) -> pd.DataFrame:
+    """CAC of each level under every allocation, and whether the order of the levels depends on it.
+
+    Parameters
+    ----------
+    kpis : DataFrame
+        Rows of `measure_kpis` of any cuts.
+
+    Returns
+    -------
+    DataFrame
+        `cut, level, n, new_logo, by_accounts, by_activity, low, high` (the band: smallest and largest of the three),
+        `status`, `allocation_dependent`: this level changes places with another one of status ok, and the two differ by
+        more than a tenth either way.
+    """
+    rows = kpis[(kpis["kpi"] == "cac") & (kpis["period"] == "all") & kpis["basis"].isin(list(ALLOCATIONS))]
+    rows = rows[(rows["cut"] != "all") & rows["value"].notna()]
+    if not len(rows):
+        names = ["cut", "level", "n", *ALLOCATIONS, "low", "high", "status", "allocation_dependent"]
+        return pd.DataFrame(
+            {c: pd.Series([], dtype="str" if c in ("cut", "level", "status") else "float64") for c in names}
+        )
+    keys = ["cut", "level"]
+    wide = rows.pivot(index=keys, columns="basis", values="value").reindex(columns=list(ALLOCATIONS))
+    default = rows[rows["basis"] == "new_logo"].set_index(keys)[["n", "status"]]
+    wide = wide.join(default).assign(low=wide.min(axis=1), high=wide.max(axis=1))
+    moves = [_changes_places(part) for _, part in wide.groupby(level="cut", sort=True)]
+    wide = wide.sort_index().assign(allocation_dependent=np.concatenate(moves)).reset_index()
+    return wide[[*keys, "n", *ALLOCATIONS, "low", "high", "status", "allocation_dependent"]].rename_axis(columns=None)
+
+
+_WORDS = {
+    "opportunities": "opportunities worked",
+    "accounts": "accounts worked",
+    "activity": "what sellers did",
+}
+
+
+def _changes_places(part: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Whether each level of a cut is dearer than another one by one allocation and cheaper by another."""
+    logs = np.log(part.sort_index()[list(ALLOCATIONS)].to_numpy())
+    gaps = logs[:, None] - logs[None]  # level x level x allocation
+    with np.errstate(invalid="ignore"):
+        dearer, cheaper = (gaps > np.log1p(MATERIAL)).any(axis=2), (gaps < -np.log1p(MATERIAL)).any(axis=2)
+    usable = (part.sort_index()["status"] == "ok").to_numpy()
+    return (dearer & cheaper & usable[:, None] & usable[None]).any(axis=1)
+
+
+def _direct(piece: Slice, period: Period) -> tuple[float, float]:
+    """Spend of the period that names this level, and that names any level of the cut."""
+    column = DIRECT.get(piece.cut, "")
+    if not column:
+        return 0.0, 0.0
+    spend = piece.facts.spend
+    months = spend["month"].between(period.spent_from, period.spent_to)
+    named = spend[months & spend[column].isin(piece.facts.levels)]
+    return float(named.loc[named[column] == piece.level, "amount"].sum()), float(named["amount"].sum())
+
+
+def _driver(
+    facts: Facts, tables: dict[str, pd.DataFrame], period: Period, allocation: str, first_time: bool
+) -> pd.DataFrame:
+    """What costs are shared by: `unit` and `size` of each opportunity, account or month of work."""
+    if allocation == "activity":
+        effort = tables["effort"]
+        done = effort[effort["month"].between(period.spent_from, period.spent_to)]
+        return pd.DataFrame({"unit": done["unit"], "size": done["effort"]})
+    deals = tables["opportunities"]
+    created = deals["created_at"].between(period.spent_from, period.spent_to)
+    worked = deals[created & (deals["new"] if first_time else True)]
+    if allocation == "accounts":
+        worked = worked[~(worked["account"].duplicated() & (worked["account"] >= 0))]
+    return pd.DataFrame({"unit": worked["unit"], "size": 1.0})
+
+
+def _driver_of_all(facts: Facts, period: Period, allocation: str, first_time: bool) -> tuple[float, Array]:
+    """The same over all levels, and in each resample; worked out once."""
+    key = f"{allocation} {first_time}"
+    if key not in facts.common:
+        tables = {"opportunities": facts.opportunities, "effort": facts.effort}
+        whole = _driver(facts, tables, period, allocation, first_time)
+        totals = np.bincount(whole["unit"], weights=whole["size"], minlength=facts.weights.shape[1])
+        facts.common[key] = float(totals.sum()), (facts.weights @ totals.astype(np.float32)).astype(float)
+    return facts.common[key]
+
+
+def _missing_months(month: pd.Series) -> str:
+    """Why spend with holes measures no cost of a customer: the months without any, between the first and the last."""
+    months = month.dt.to_period("M")
+    missing = pd.period_range(months.min(), months.max(), freq="M").difference(months.unique())
+    return f"no cost is given for {', '.join(map(str, missing[:6]))}" if len(missing) else ""
