@@ -15,7 +15,8 @@ from icplab.core.stats.intervals import LEVEL
 from icplab.core.stats.multiplicity import benjamini_hochberg
 from icplab.core.stats.resample import draw_weights
 from icplab.performance.cuts import LEVELS, MIN_FILL, build_levels
-from icplab.performance.prepare import DAYS_PER_MONTH, no_decision
+from icplab.performance.facts import DAYS_PER_MONTH
+from icplab.performance.prepare import no_decision
 
 STEP = "20_performance"
 SIZES = ("employees", "annual_revenue")

@@ -17,7 +17,7 @@ from icplab.performance.figures import Array, Figure, over
 from icplab.performance.rows import ALL
 from icplab.performance.winning import NO_DATES
 
-ALLOCATIONS = {"new_logo": "opportunities", "by_accounts": "accounts", "by_activity": "activity"}
+ALLOCATIONS = {"new_logo": "opportunities", "new_logo_by_accounts": "accounts", "new_logo_by_activity": "activity"}
 MATERIAL = 0.10  # an order of two levels that changes with the allocation counts from this difference on
 # Columns of spend that name the level of a cut, so that its rows are direct costs.
 DIRECT = {"segment": "segment", "source": "channel"}
@@ -44,8 +44,8 @@ class Period:
 def cac(piece: Slice, basis: str) -> Figure:
     """Cost of sales and marketing per customer won, the spend one median cycle earlier.
 
-    `basis` is `new_logo` (customers won for the first time, shared by opportunities worked), `by_accounts`,
-    `by_activity` (the same, shared otherwise) or `blended` (every won opportunity).
+    `basis` is `new_logo` (customers won for the first time, shared by opportunities worked), `new_logo_by_accounts`,
+    `new_logo_by_activity` (the same, shared otherwise) or `blended` (every won opportunity).
     """
     facts, first_time = piece.facts, basis != "blended"
     if reason := no_spend(facts):
@@ -163,7 +163,7 @@ def compare_allocations(kpis: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `cut, level, n, new_logo, by_accounts, by_activity, low, high` (the band: smallest and largest of the three),
+        `cut, level, n, new_logo, new_logo_by_accounts, new_logo_by_activity, low, high` (the band: smallest and largest of the three),
         `status`, `allocation_dependent`: this level changes places with another one of status ok, and the two differ by
         more than a tenth either way.
     """

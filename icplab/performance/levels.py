@@ -11,8 +11,8 @@ from icplab.core import formats
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.core.stats.pooling import pool_rates
-from icplab.performance.prepare import no_decision
 from icplab.performance.kpis import find_levels
+from icplab.performance.prepare import no_decision
 
 STEP = "20_performance"
 FALSE_ALARM = 0.05
