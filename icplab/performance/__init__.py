@@ -5,10 +5,13 @@ Every figure carries its basis, the observations behind it, an interval from res
 
 from icplab.performance.cells import choose_cube, compare_cells
 from icplab.performance.compare import compare_cuts, compare_standardised
+from icplab.performance.cost import compare_allocations
 from icplab.performance.cuts import build_levels, choose_cuts, quarter_of
 from icplab.performance.found import find_plan_gaps, findings
 from icplab.performance.kpis import build_curves, build_forest, measure_cuts, measure_kpis
 from icplab.performance.paper import compare_claims, find_paper, list_claims
+from icplab.performance.ranks import compare_pairs, compare_quarters, rank_levels
+from icplab.performance.velocity import compare_shares
 
 __all__ = [
     "build_curves",
@@ -16,9 +19,13 @@ __all__ = [
     "build_levels",
     "choose_cube",
     "choose_cuts",
+    "compare_allocations",
     "compare_cells",
     "compare_claims",
     "compare_cuts",
+    "compare_pairs",
+    "compare_quarters",
+    "compare_shares",
     "compare_standardised",
     "find_paper",
     "find_plan_gaps",
@@ -27,4 +34,5 @@ __all__ = [
     "measure_cuts",
     "measure_kpis",
     "quarter_of",
+    "rank_levels",
 ]

@@ -45,16 +45,7 @@ def pool_rates(
     Beta-binomial; hyper-prior uniform in the mean and proportional to (a + b)^(-5/2) in concentration (Gelman et al.
     2013, section 5.3). The interval mixes over hyper-parameters: intervals that plug in one estimate are too narrow.
     """
-    from scipy.special import betaln
-
-    x, n = np.asarray(successes, dtype=float), np.asarray(trials, dtype=float)
-    mean, size = (g.ravel() for g in np.meshgrid(_mean_grid(x, n), _RATE_SIZES, indexing="ij"))
-    a, b = mean * size, (1 - mean) * size
-    fit = (betaln(a[:, None] + x, b[:, None] + n - x) - betaln(a, b)[:, None]).sum(axis=1)
-    # The prior (a + b)^(-5/2) da db is size^(-3/2) d(mean) d(size); the grid is even in log(size) and logit(mean).
-    weight = _normalised(fit - 0.5 * np.log(size) + np.log(mean * (1 - mean)))
-    a, b, weight = a[weight > 0], b[weight > 0], weight[weight > 0]
-    up, down = a[:, None] + x, b[:, None] + n - x  # hyper x levels
+    up, down, weight = _rate_posterior(np.asarray(successes, dtype=float), np.asarray(trials, dtype=float))
     return _mixture(_beta_grid(up, down), lambda grid: _beta_density(grid, up, down), weight, level, ranks)
 
 
@@ -83,9 +74,57 @@ def pool_estimates(
     standard error (Gelman 2006); the spread is integrated over a grid, the mean analytically.
     """
     y, s = np.asarray(estimates, dtype=float), np.asarray(standard_errors, dtype=float)
-    known = np.isfinite(y) & np.isfinite(s) & (s > 0)
-    if known.sum() < 2:
+    if _known(y, s).sum() < 2:
         return pd.DataFrame({c: np.full(len(y), np.nan) for c in _COLUMNS})
+    middle, spread, weight = _estimate_posterior(y, s)
+    grid = np.linspace((middle - 6 * spread).min(), (middle + 6 * spread).max(), _POINTS)
+    return _mixture(grid, lambda g: _normal_density(g, middle, spread), weight, level, ranks)
+
+
+def draw_rates(successes: npt.ArrayLike, trials: npt.ArrayLike, draws: int, seed: int) -> Array:
+    """Draws of the true proportions from the posterior of `pool_rates`, shape (draws, levels): for joint statements."""
+    up, down, weight = _rate_posterior(np.asarray(successes, dtype=float), np.asarray(trials, dtype=float))
+    generator = np.random.Generator(np.random.PCG64(seed))
+    point = generator.choice(len(weight), size=draws, p=weight)
+    return generator.beta(up[point], down[point])
+
+
+def draw_estimates(estimates: npt.ArrayLike, standard_errors: npt.ArrayLike, draws: int, seed: int) -> Array:
+    """Draws of the true values from the posterior of `pool_estimates`, shape (draws, levels); NaN with fewer than two."""
+    y, s = np.asarray(estimates, dtype=float), np.asarray(standard_errors, dtype=float)
+    if _known(y, s).sum() < 2:
+        return np.full((draws, len(y)), np.nan)
+    middle, spread, weight = _estimate_posterior(y, s)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    point = generator.choice(len(weight), size=draws, p=weight)
+    return generator.normal(middle[point], spread[point])
+
+
+_COLUMNS = ("pooled", "pooled_low", "pooled_high", "p_best", "p_worst")
+_RATE_SIZES = np.geomspace(1.0, 1e5, 20)
+_SPREADS = np.geomspace(0.02, 60.0, 90)
+
+
+def _rate_posterior(x: Array, n: Array) -> tuple[Array, Array, Array]:
+    """Both parameters of each level's Beta distribution at each hyper-parameter point, and the points' weights."""
+    from scipy.special import betaln
+
+    mean, size = (g.ravel() for g in np.meshgrid(_mean_grid(x, n), _RATE_SIZES, indexing="ij"))
+    a, b = mean * size, (1 - mean) * size
+    fit = (betaln(a[:, None] + x, b[:, None] + n - x) - betaln(a, b)[:, None]).sum(axis=1)
+    # The prior (a + b)^(-5/2) da db is size^(-3/2) d(mean) d(size); the grid is even in log(size) and logit(mean).
+    weight = _normalised(fit - 0.5 * np.log(size) + np.log(mean * (1 - mean)))
+    a, b, weight = a[weight > 0], b[weight > 0], weight[weight > 0]
+    return a[:, None] + x, b[:, None] + n - x, weight  # hyper x levels
+
+
+def _known(y: Array, s: Array) -> npt.NDArray[np.bool_]:
+    return np.isfinite(y) & np.isfinite(s) & (s > 0)
+
+
+def _estimate_posterior(y: Array, s: Array) -> tuple[Array, Array, Array]:
+    """Mean and spread of each level at each hyper-parameter point, and the points' weights."""
+    known = _known(y, s)
     scale = float(np.median(s[known]))
     tau = scale * _SPREADS
     precision = np.where(known, 1 / (np.where(known, s, 1.0) ** 2 + tau[:, None] ** 2), 0.0)  # tau x levels
@@ -105,13 +144,7 @@ def pool_estimates(
     spread = np.sqrt(
         np.where(known, own * np.where(known, s, 1.0) ** 2, tau[:, None] ** 2) + (1 - own) ** 2 / total[:, None]
     )
-    grid = np.linspace((middle - 6 * spread).min(), (middle + 6 * spread).max(), _POINTS)
-    return _mixture(grid, lambda g: _normal_density(g, middle, spread), weight, level, ranks)
-
-
-_COLUMNS = ("pooled", "pooled_low", "pooled_high", "p_best", "p_worst")
-_RATE_SIZES = np.geomspace(1.0, 1e5, 20)
-_SPREADS = np.geomspace(0.02, 60.0, 90)
+    return middle, spread, weight
 
 
 def _mean_grid(x: Array, n: Array) -> Array:
