@@ -25,7 +25,7 @@ def open_sqlite(path: Path, name: str, timeout_seconds: int = 300) -> SqliteDriv
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
         tables = [t for (t,) in connection.execute("select name from sqlite_master where type in ('table', 'view')")]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:
         raise BadInput(Problem("ICP-E014", "is not a readable SQLite file", "make a new copy", name)) from error
     connection.execute("pragma trusted_schema = off")
     connection.set_authorizer(_only_reading)
@@ -49,7 +49,7 @@ class SqliteDriver:
         self._connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_BETWEEN_LOOKS)
         try:
             self._cursor.execute(selection.query or f"select * from {quoted_name(selection.table)}")
-        except (sqlite3.Error, sqlite3.Warning) as error:
+        except (sqlite3.Error, sqlite3.Warning, UnicodeError) as error:
             raise _explained(error, selection) from error
         return [d[0] for d in self._cursor.description]
 
@@ -60,7 +60,7 @@ class SqliteDriver:
             while rows := self._cursor.fetchmany(ROWS_AT_ONCE):
                 _refuse_bytes(names, rows, selection)
                 yield text_batch(names, rows, value_text)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise _explained(error, selection) from error
 
     def close(self) -> None:

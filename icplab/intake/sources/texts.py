@@ -30,7 +30,7 @@ def read_parquet_text(data: bytes, file: str) -> Records:
 
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read()
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:  # damage shows in any of these ways
         raise BadInput(Problem("ICP-E014", "is not a readable Parquet file", "write it again", file)) from error
     return records_of_table(text_table(table, file))
 
