@@ -99,6 +99,48 @@ def judge_ranking(answer: Answer, accounts: pd.DataFrame) -> dict[str, float]:
     }
 
 
+# Findings that the scenarios of key figures are about; a clean market must not raise one of them as a warning.
+TRAPS = ("reversal", "small-group", "heavy-tail", "censoring", "bulk-close", "definition-change")
+
+
+def judge_verdicts(scenario: str, said: list[tuple[str, str, str, dict]], truth) -> dict[str, float]:
+    """Whether the right thing was said about a market: `said` holds code, severity, subject and numbers of each finding.
+
+    A scenario is right when its own finding is raised as a warning about the thing that was planted; a clean market has
+    `false` warnings of these codes and `any` warning at all.
+    """
+    warned = {(code, subject) for code, severity, subject, _ in said if severity != "info"}
+    codes = {code for code, _ in warned}
+    if scenario == "simpson":
+        traits = truth.traits
+        turned = set(traits.loc[np.isclose(traits["log_odds_ratio"], np.log(1.3)), "trait"])
+        return {"right": float(any(c == "reversal" and s.split(" = ")[0] in turned for c, s in warned))}
+    if scenario == "tiny-segments":
+        return _judge_cells(said, warned, truth)
+    if scenario == "definition-change":
+        moved = any(c == "definition-change" and "qualified" in s for c, s in warned)
+        return {"right_bulk_day": float("bulk-close" in codes), "right_moved_stage": float(moved)}
+    if scenario in ("heavy-tails", "censoring"):
+        return {"right": float({"heavy-tails": "heavy-tail", "censoring": "censoring"}[scenario] in codes)}
+    return {"false": float(bool(codes & set(TRAPS))), "any_warning": float(bool(codes))}
+
+
+def _judge_cells(said: list[tuple[str, str, str, dict]], warned: set[tuple[str, str]], truth) -> dict[str, float]:
+    """Many small cells and one real one: warned of the small ones, none of them recommended, the real one named."""
+    planted = truth.traits[truth.traits["role"] == "planted"]
+    cut = planted["trait"].iloc[0]
+    real = str(planted.loc[planted["log_odds_ratio"].idxmax(), "level"])
+    called = [
+        n.get("level") for code, _, subject, n in said if subject == cut and code in ("best-level", "no-difference")
+    ]
+    named = called + [n["leader"] for code, _, subject, n in said if subject == cut and "leader" in n]
+    return {
+        "right": float(("small-group", cut) in warned),
+        "right_leader_named": float(real in named),
+        "false_leader_named": float(any(level != real for level in named)),
+    }
+
+
 def expected_auc(score: pd.Series, p: pd.Series) -> float:
     """AUC of a score over the outcomes that true probabilities `p` would give, in expectation (ties count half)."""
     order = np.argsort(score.to_numpy(), kind="stable")

@@ -79,3 +79,15 @@ def _predict(
     train, _ = train_test_split(np.arange(len(won)), test_size=0.3, random_state=seed)
     model = LogisticRegression(max_iter=2000).fit(x.reindex(account).to_numpy()[train], won[train])
     return pd.Series(model.predict_proba(x.to_numpy())[:, 1], index=x.index)
+
+
+def win_rate_by_created(opportunities: pd.DataFrame, segment: pd.Series, as_of: pd.Timestamp) -> pd.Series:
+    """Win rate per segment as dashboards show it: won over opportunities created in the last year."""
+    recent = opportunities[opportunities["created_at"] > as_of - pd.Timedelta(days=365)]
+    return (recent["status"] == "won").groupby(recent["account_id"].map(segment)).mean()
+
+
+def raw_leader(opportunities: pd.DataFrame, level: pd.Series) -> str:
+    """The level with the highest raw win rate of closed opportunities."""
+    closed = opportunities[opportunities["status"] != "open"]
+    return str((closed["status"] == "won").groupby(closed["opportunity_id"].map(level)).mean().idxmax())

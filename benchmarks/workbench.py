@@ -8,9 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.judge import Answer
-from icplab import features, scores, segments, tiers, traits
+from icplab import features, performance, scores, segments, tiers, traits
 from icplab.core.config import Settings, read_settings
+from icplab.core.findings import Finding
 from icplab.core.model import add_segments, with_posteriors
+from icplab.performance.levels import place_opportunities
 
 
 def settings_of(market) -> Settings:
@@ -62,3 +64,22 @@ def analyse(market, seed: int) -> tuple[Answer, dict[str, float]]:
         usable=bool((scored["tier"] == "tier_1").any()),
     )
     return answer, {"natural": float(found.verdict == "natural")}
+
+
+def performance_findings(market, seed: int) -> tuple[list[Finding], pd.DataFrame, dict[str, pd.Series]]:
+    """Findings of the performance step as its notebook calls them (fewer resamples), the opportunities, and their levels per cut."""
+    settings = settings_of(market)
+    as_of = pd.Timestamp(settings.workspace.as_of).as_unit("us")
+    seen = features.view_on(market.tables, as_of)
+    opportunities = features.build_opportunities(market.tables, settings, as_of)
+    accounts = features.build_accounts(market.tables, settings, as_of)
+    catalogue = features.build_catalogue(seen, settings)
+    given = {"accounts": accounts, "settings": settings, "as_of": as_of, "seed": seed}
+    shown = performance.choose_cuts(catalogue, settings)["cut"].tolist()
+    cuts = performance.choose_cuts(catalogue, settings, most=40, most_levels=40)["cut"].tolist()
+    kpis = performance.measure_kpis(opportunities, targets=seen["targets"], replicates=100, **given)
+    compared = performance.compare_cuts(opportunities, cuts, replicates=80, **given)
+    dated = {name: seen[name] for name in ("events", "stage_history")}
+    looked = {"cuts": cuts, "shown": shown, "comparisons": compared}
+    found = performance.findings(kpis, opportunities=opportunities, **looked, **dated, **given)
+    return found, opportunities, place_opportunities(cuts, accounts, opportunities)

@@ -9,7 +9,9 @@ from icplab.performance.cost import compare_allocations
 from icplab.performance.cuts import build_levels, choose_cuts, quarter_of
 from icplab.performance.found import find_plan_gaps, findings
 from icplab.performance.kpis import build_curves, build_forest, measure_cuts, measure_kpis
+from icplab.performance.levels import place_opportunities
 from icplab.performance.paper import compare_claims, find_paper, list_claims
+from icplab.performance.pictures import draw_cohorts, draw_curves, draw_funnel, draw_retention_steps, draw_shares
 from icplab.performance.ranks import compare_pairs, compare_quarters, rank_levels
 from icplab.performance.velocity import compare_shares
 
@@ -27,12 +29,18 @@ __all__ = [
     "compare_quarters",
     "compare_shares",
     "compare_standardised",
+    "draw_cohorts",
+    "draw_curves",
+    "draw_funnel",
+    "draw_retention_steps",
+    "draw_shares",
     "find_paper",
     "find_plan_gaps",
     "findings",
     "list_claims",
     "measure_cuts",
     "measure_kpis",
+    "place_opportunities",
     "quarter_of",
     "rank_levels",
 ]

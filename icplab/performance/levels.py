@@ -75,6 +75,12 @@ def count_levels(
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({c: [] for c in _COLUMNS}).astype(_COLUMNS)
 
 
+def clustering_of(opportunities: pd.DataFrame, settings: Settings, as_of: pd.Timestamp) -> tuple[float, float]:
+    """The closed win rate of the window, and its variance with families as units against independent opportunities."""
+    frame = _observed(opportunities, settings, as_of, "closed")
+    return (float(frame["won"].mean()) if len(frame) else 0.0), _clustering(frame)
+
+
 def pool_levels(group: pd.DataFrame) -> pd.DataFrame:
     """The levels of one cut with `pooled, pooled_low, pooled_high, p_best`: partial pooling over them."""
     rate, trials = group["rate"].to_numpy(), group["trials"].to_numpy()
@@ -90,15 +96,16 @@ def best_basis(opportunities: pd.DataFrame, settings: Settings, as_of: pd.Timest
 
 
 def find_leaders(counts: pd.DataFrame, shown: Iterable[str] = ()) -> Iterator[Finding]:
-    """Per cut whose levels differ by more than chance over all cuts: the leader, and how sure that is.
+    """Per cut whose levels differ by more than chance (Bonferroni over cuts): the leader, and how sure that is.
 
     Cuts named in `shown` also say when no difference is found; of the others, those with two levels are left to the
     step on traits, which holds other traits equal.
     """
     shown, cuts = set(shown), counts["cut"].nunique()
+    tests = {cut: len(shown) if cut in shown else cuts for cut in counts["cut"].unique()}
     for cut, group in counts.groupby("cut", sort=True):
-        p = float(group["p_difference"].iloc[0])
-        if p * cuts <= FALSE_ALARM and (cut in shown or len(group) > 2):
+        p = min(1.0, float(group["p_difference"].iloc[0]) * tests[cut])
+        if p <= FALSE_ALARM and (cut in shown or len(group) > 2):
             yield _leader(pool_levels(group), p)
         elif cut in shown:
             yield _no_difference(pool_levels(group), p)
@@ -236,7 +243,7 @@ def _no_difference(group: pd.DataFrame, p: float) -> Finding:
     sentence = (
         f"The {len(group)} levels of {formats.plain(best['cut'])} show no difference in win rate "
         f"({_basis(best)}) beyond chance "
-        f"(p = {p:.2f}); the pooled rate of the leader, “{formats.plain(best['level'])}”, is {_pooled(best)}."
+        f"(p = {p:.2f} among all cuts); the pooled rate of the leader, “{formats.plain(best['level'])}”, is {_pooled(best)}."
     )
     return Finding("no-difference", STEP, "info", str(best["cut"]), sentence, _numbers(best, group, p))
 
