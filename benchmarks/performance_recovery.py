@@ -24,7 +24,7 @@ import pandas as pd  # noqa: E402
 RESULTS = Path(__file__).parent / "results" / "performance.json"
 FIRST = 10_000
 # Seeds: markets of 300 and of 2,000 opportunities a segment, sets of pooled segments, markets per scenario.
-FULL, QUICK = (200, 60, 200, 40), (40, 10, 40, 6)
+FULL, QUICK = (200, 60, 200, 20), (40, 10, 40, 5)
 SCENARIOS = ("simpson", "tiny-segments", "heavy-tails", "censoring", "definition-change", "clean")
 ACCOUNTS = 1500
 PER_ACCOUNT = 1.6  # opportunities of an account in B0

@@ -59,6 +59,24 @@ def incidence() -> pd.DataFrame:
     return pd.concat(parts).assign(low=lambda d: d["value"] * 0.9, high=lambda d: d["value"] * 1.1)
 
 
+def funnel_points() -> pd.DataFrame:
+    levels = [*HOSTILE[:4], "inside"]
+    rows = {"level": levels, "value": [0.6, 0.05, 0.5, 0.31, 0.3], "n": [200.0, 150.0, 40.0, 80.0, np.nan]}
+    return pd.DataFrame(rows).assign(outside=[True, True, False, False, False])
+
+
+def funnel_limits() -> pd.DataFrame:
+    n = np.geomspace(20, 400, 12)
+    near, far = (z * np.sqrt(0.21 / n) for z in (1.96, 3.09))
+    ends = {"near_low": 0.3 - near, "near_high": 0.3 + near, "far_low": 0.3 - far, "far_high": 0.3 + far}
+    return pd.DataFrame({"n": n, **ends})
+
+
+def bridge() -> pd.DataFrame:
+    steps = [("then", 100.0, True), ("lost", -30.0, False), (HOSTILE[0], 10.0, False), ("now", 80.0, True)]
+    return pd.DataFrame(steps, columns=["step", "value", "total"])
+
+
 def all_charts() -> dict[str, charts.Chart]:
     title = f"Segment {HOSTILE[0]} wins most"
     table = estimates()
@@ -72,6 +90,8 @@ def all_charts() -> dict[str, charts.Chart]:
         "step": charts.step_chart(incidence(), group="tier", low="low", high="high", title=title),
         "matrix": charts.matrix_chart(grid(), "segment", "tier", title=title, unit="money", under="n", under_label="n"),
         "scatter": charts.scatter_chart(marks(60), "fit", "intent", title=title, label="name"),
+        "funnel": charts.funnel_chart(funnel_points(), funnel_limits(), title=title, reference=0.3),
+        "waterfall": charts.waterfall_chart(bridge(), title=title, currency="EUR"),
         "dense": charts.scatter_chart(marks(style.DENSE + 1), "fit", "intent", title=title),
     }  # fmt: skip
 
@@ -254,6 +274,21 @@ def test_page_and_charts_use_the_same_colours():
 def test_matrix_shades_by_value_and_leaves_missing_cells_blank():
     steps = fields.shade(np.array([[0.0, 50.0], [100.0, np.nan]]))
     assert steps.tolist() == [[0, 3], [6, -1]]
+
+
+def test_a_funnel_names_what_lies_outside_and_counts_what_does_not():
+    said = charts.funnel_chart(funnel_points(), funnel_limits(), title="t", reference=0.3).alt
+    assert said.count("outside the limits") == 2
+    assert "2 points inside the limits around 30" in said
+    assert "Funnel plot of 4 points" in said  # the one without n is not drawn
+
+
+def test_a_waterfall_starts_each_change_where_the_last_one_ended():
+    chart = charts.waterfall_chart(bridge(), title="t", currency="EUR")
+    bars = [(p.get_x(), p.get_width()) for p in chart.figure.axes[0].patches]
+    np.testing.assert_allclose(bars, [(0, 100), (100, -30), (70, 10), (0, 80)])
+    assert f"lost {fmt.MINUS}EUR" in chart.alt
+    assert charts.waterfall_chart(bridge().iloc[:0], title="nothing").svg.startswith("<svg")
 
 
 def test_a_cell_named_twice_is_refused():

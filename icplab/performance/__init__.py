@@ -11,7 +11,16 @@ from icplab.performance.found import find_plan_gaps, findings
 from icplab.performance.kpis import build_curves, build_forest, measure_cuts, measure_kpis
 from icplab.performance.levels import place_opportunities
 from icplab.performance.paper import compare_claims, find_paper, list_claims
-from icplab.performance.pictures import draw_cohorts, draw_curves, draw_funnel, draw_retention_steps, draw_shares
+from icplab.performance.pictures import (
+    draw_amounts,
+    draw_cohorts,
+    draw_curves,
+    draw_forest,
+    draw_funnel,
+    draw_quarters,
+    draw_retention_steps,
+    draw_shares,
+)
 from icplab.performance.ranks import compare_pairs, compare_quarters, rank_levels
 from icplab.performance.velocity import compare_shares
 
@@ -29,9 +38,12 @@ __all__ = [
     "compare_quarters",
     "compare_shares",
     "compare_standardised",
+    "draw_amounts",
     "draw_cohorts",
     "draw_curves",
+    "draw_forest",
     "draw_funnel",
+    "draw_quarters",
     "draw_retention_steps",
     "draw_shares",
     "find_paper",

@@ -14,7 +14,7 @@ from icplab.core.findings import Finding
 from icplab.core.stats.intervals import LEVEL
 from icplab.core.stats.multiplicity import benjamini_hochberg
 from icplab.core.stats.resample import draw_weights
-from icplab.performance.cuts import LEVELS, MIN_FILL, build_levels
+from icplab.performance.cuts import BANDS, LEVELS, MIN_FILL, build_levels
 from icplab.performance.facts import DAYS_PER_MONTH
 from icplab.performance.prepare import no_decision
 
@@ -26,22 +26,28 @@ SEPARATOR = " · "
 Array = npt.NDArray[np.float64]
 
 
-def choose_cube(catalogue: pd.DataFrame) -> list[str]:
-    """Columns of the cube region x size x deployment, as far as they are there; industry where deployment is not.
+def choose_cube(catalogue: pd.DataFrame, closed: int, minimum_n: int) -> list[str]:
+    """Columns of the cube region x size x deployment, as far as they are there and their cells can hold enough.
 
-    Deployment is the column given the role `deployment`. Excluded and thin columns are left out.
+    Parameters
+    ----------
+    catalogue : DataFrame
+        Candidate traits; deployment is the column given the role `deployment`, industry stands in where there is none.
+    closed : int
+        Closed opportunities, to be shared among the cells.
+    minimum_n : int
+        Closed opportunities that a cell should hold on average; the column with most levels is left out until it does.
     """
     usable = catalogue[(catalogue["table"] == "accounts") & ~catalogue["excluded"].astype(bool)]
     usable = usable[(usable["fill_rate"] >= MIN_FILL) & (usable["kind"] != "multi") & (usable["levels"] >= LEVELS[0])]
     names, roles = set(usable["trait"]), usable[usable["role"] == "deployment"]["trait"].sort_values()
-    third = [*roles[:1], *(c for c in ("deployment", "industry") if c in names)]
-    dimensions = [
-        *(c for c in ("region", "country") if c in names),
-        *(c for c in SIZES if c in names),
-        *third,
-    ]
-    kept = [next((c for c in options if c in dimensions), "") for options in (("region", "country"), SIZES, third)]
-    return [c for c in dict.fromkeys(kept) if c]
+    options = (("region", "country"), SIZES, (*roles[:1], "deployment", "industry"))
+    cube = [c for c in dict.fromkeys(next((c for c in wanted if c in names), "") for wanted in options) if c]
+    counts = usable["levels"].astype(int).mask(usable["kind"] == "number", BANDS)
+    levels = dict(zip(usable["trait"], counts, strict=True))
+    while len(cube) > 1 and closed < minimum_n * int(np.prod([levels[c] for c in cube])):
+        cube.remove(max(cube, key=lambda c: (levels[c], cube.index(c))))
+    return cube
 
 
 def compare_cells(
@@ -104,11 +110,15 @@ def compare_cells(
 def find_cells(cells: pd.DataFrame, cube: Sequence[str], settings: Settings) -> Iterator[Finding]:
     """Cells that win more and are worth more than the rest, or that none does."""
     tested = int((cells["status"] == "ok").sum())
-    if not tested:
-        return
     above, currency = cells[cells["above"]], settings.workspace.currency
     of = " × ".join(formats.plain(c) for c in cube)
-    if not len(above):
+    if len(cells) and not tested:
+        sentence = (
+            f"None of {len(cells)} cells of {of} has {settings.plan.minimum_n} closed opportunities and a value to test, so "
+            "which of them does better is not known."
+        )
+        yield Finding("not-measured", STEP, "info", of, sentence, {"cells": len(cells)})
+    if tested and not len(above):
         sentence = (
             f"None of {tested} cells of {of} with enough evidence has both a win rate and a lifetime value above the rest "
             f"at {formats.percent(settings.plan.fdr)} false discoveries."

@@ -11,8 +11,9 @@ import pandas as pd
 from icplab.core import formats
 from icplab.core.config import Settings
 from icplab.performance.facts import DAYS_PER_MONTH
-from icplab.performance.kpis import build_curves
+from icplab.performance.kpis import build_curves, build_forest
 from icplab.performance.levels import clustering_of, count_levels
+from icplab.performance.prepare import in_home_currency
 
 SURE, WARN = 1.959964, 3.090232  # normal quantiles of the 95 % and 99.8 % limits
 AGES = (3, 6, 9, 12, 18, 24)  # months after which customers are counted
@@ -36,6 +37,59 @@ class Funnel(NamedTuple):
     reference: float
     title: str
     note: str
+
+
+def draw_quarters(kpis: pd.DataFrame, settings: Settings) -> Picture:
+    """Closed win rate of all accounts by quarter, and whether the quarters differ by more than luck."""
+    from scipy.special import chdtrc
+
+    rows = kpis[(kpis["cut"] == "all") & (kpis["period"] != "all") & (kpis["kpi"] == "win_rate")]
+    table = rows[(rows["basis"] == "closed") & rows["value"].notna()].sort_values("period", ignore_index=True)
+    note = "Closed basis, by quarter of closing, with 95 % intervals."
+    counted = table[table["n"] >= settings.plan.minimum_n]
+    if len(counted) < 2:
+        return Picture(table, "Too few quarters with enough closed opportunities to compare", note)
+    # Variance from the printed interval, so that clustering in families counts.
+    variance = ((counted["high"] - counted["low"]) / (2 * SURE)) ** 2
+    centre = float(np.average(counted["value"], weights=1 / variance))
+    p = float(chdtrc(len(counted) - 1, ((counted["value"] - centre) ** 2 / variance).sum()))
+    low, high = (formats.percent(v) for v in (counted["value"].min(), counted["value"].max()))
+    said = "no more than luck explains" if p > 0.05 else "more than luck explains"
+    return Picture(table, f"Win rates of the quarters ran from {low} to {high}, {said} (p = {p:.2f})", note)
+
+
+def draw_amounts(kpis: pd.DataFrame, settings: Settings) -> Picture:
+    """Annual value won by quarter, the latest against the same quarter of the year before."""
+    rows = kpis[(kpis["cut"] == "all") & (kpis["period"] != "all") & (kpis["kpi"] == "won_amount")]
+    table, currency = rows.sort_values("period", ignore_index=True), settings.workspace.currency
+    note = "Annual value of opportunities won, by quarter of closing."
+    if not len(table):
+        return Picture(table, "Nothing was won in a whole quarter", note)
+    last = table.iloc[-1]
+    before = table[table["period"] == f"{int(str(last['period'])[:4]) - 1}{str(last['period'])[4:]}"]["value"]
+    title = f"{formats.money(last['value'], currency)} won in {last['period']}"
+    if len(before) and before.iloc[0] > 0:
+        change = float(last["value"] / before.iloc[0] - 1)
+        title += f", {formats.percent(abs(change))} {'more' if change >= 0 else 'less'} than in the same quarter a year before"
+    return Picture(table, title, note)
+
+
+def draw_forest(kpis: pd.DataFrame, cut: str, settings: Settings) -> Picture:
+    """Win rate of each level of a cut, raw beside pooled, and how far the leader is drawn back."""
+    table = build_forest(kpis, cut, settings)
+    name = formats.name(cut)
+    note = f"Win rate ({formats.name(table['basis'].iloc[0])}) with 95 % intervals." if len(table) else ""
+    pooled = table[table["estimate"] == "pooled"]
+    if not len(pooled):
+        return Picture(table, f"Too few levels of {name} to pool", note)
+    table = table.assign(level=table["level"].str.replace(r"^\d+: ", "", regex=True))
+    first = pooled.iloc[0]
+    raw = table[(table["estimate"] == "raw")].iloc[0]
+    title = (
+        f"{name.capitalize()} “{formats.plain(raw['level'], 60)}” leads with {formats.percent(first['value'])} when levels are "
+        f"pooled, {formats.percent(raw['value'])} raw"
+    )
+    return Picture(table, title, note)
 
 
 def draw_funnel(
@@ -82,6 +136,10 @@ def draw_curves(
     table = table[table["day"] <= horizon]
     if not len(table):
         return Picture(table, "The opportunities carry no dates, so nothing is known about time")
+    # A curve stays where its last event left it for as long as its opportunities were watched.
+    last = table.groupby("level", sort=False).tail(1)
+    table = pd.concat([table, last.assign(day=float(horizon))]).drop_duplicates(["level", "day"])
+    table = table.assign(first=table["level"] != "all").sort_values(["first", "level", "day"], ignore_index=True)
     at_start = table.groupby("level")["at_risk"].max()
     kept = at_start[at_start >= minimum].sort_values(ascending=False, kind="stable").index[:6]
     table = table[table["level"].isin([*kept, "all"])]
@@ -98,22 +156,30 @@ def draw_curves(
     )
 
 
-def draw_retention_steps(subscriptions: pd.DataFrame, settings: Settings, as_of: pd.Timestamp) -> Picture:
-    """From recurring revenue of twelve months ago to today's: lost, reduced, grown, and new customers (GRR, NRR).
+def draw_retention_steps(
+    subscriptions: pd.DataFrame,
+    *,
+    accounts: pd.DataFrame,
+    rates: pd.DataFrame,
+    settings: Settings,
+    as_of: pd.Timestamp,
+) -> Picture:
+    """From recurring revenue of twelve months ago to today's: lost, reduced, grown, and new customers, as GRR and NRR count.
 
     Returns
     -------
     Picture
-        `step, value` (a year's recurring revenue), `total`; change of each account, so that start + lost + reduced + grown
-        is what the same customers pay today.
+        `step, value` (a year's recurring revenue), `total`. By family, as the key figures: start + lost + reduced + grown is
+        what the same customers pay today.
     """
-    then, now = (_arr_on(subscriptions, day) for day in (as_of - pd.DateOffset(months=12), as_of))
+    frame, reason = in_home_currency(subscriptions, "mrr", "started_at", rates, settings)
+    family = frame["account_id"].map(accounts.set_index("account_id")["family_id"])
+    then, now = (_arr_on(frame, family, day) for day in (as_of - pd.DateOffset(months=12), as_of))
     both = pd.concat([then.rename("then"), now.rename("now")], axis=1).fillna(0.0)
     cohort = both[both["then"] > 0]
-    change = cohort["now"] - cohort["then"]
-    gone = cohort["now"] == 0
+    change, gone, start = cohort["now"] - cohort["then"], cohort["now"] == 0, float(cohort["then"].sum())
     rows = (
-        (f"recurring revenue on {formats.date(as_of - pd.DateOffset(months=12))}", cohort["then"].sum(), True),
+        (f"recurring revenue on {formats.date(as_of - pd.DateOffset(months=12))}", start, True),
         ("customers lost", change[gone].sum(), False),
         ("reduced", change[~gone & (change < 0)].sum(), False),
         ("grown", change[change > 0].sum(), False),
@@ -121,20 +187,19 @@ def draw_retention_steps(subscriptions: pd.DataFrame, settings: Settings, as_of:
         ("new customers", both.loc[both["then"] == 0, "now"].sum(), False),
     )
     table = pd.DataFrame(rows, columns=["step", "value", "total"])
-    start = float(cohort["then"].sum())
-    if start <= 0:
-        return Picture(table.iloc[:0], "Nobody paid recurring revenue twelve months ago, so retention is not measured")
+    if reason or start <= 0:
+        reason = reason or "nobody paid recurring revenue twelve months ago"
+        return Picture(table.iloc[:0], f"Retention of revenue is not measured: {reason}")
     gross = float(np.minimum(cohort["then"], cohort["now"]).sum()) / start
     title = (
-        f"Of every 100 of recurring revenue a year ago {100 * gross:.0f} were kept, and customers who grew made it "
+        f"Of every 100 of last year's recurring revenue {100 * gross:.0f} were kept; with growth the same customers now pay "
         f"{100 * cohort['now'].sum() / start:.0f}"
     )
-    return Picture(
-        table, title, "Annual recurring revenue by account, in the reporting currency; grown and lost add up."
-    )
+    note = "Annual recurring revenue by customer family; the first is gross, the second net revenue retention."
+    return Picture(table, title, note)
 
 
-def draw_cohorts(subscriptions: pd.DataFrame, as_of: pd.Timestamp) -> Picture:
+def draw_cohorts(subscriptions: pd.DataFrame, settings: Settings, as_of: pd.Timestamp) -> Picture:
     """Share of the customers of each half-year still there after so many months.
 
     Returns
@@ -164,8 +229,11 @@ def draw_cohorts(subscriptions: pd.DataFrame, as_of: pd.Timestamp) -> Picture:
     if year["n"].sum() == 0:
         return Picture(table, "No cohort of customers has been watched for a year yet")
     kept = float(np.average(year["value"], weights=year["n"]))
-    spread = f", between {formats.percent(year['value'].min())} and {formats.percent(year['value'].max())} by cohort"
-    title = f"After a year {formats.percent(kept)} of customers are still there{spread if len(year) > 1 else ''}"
+    large = year.loc[year["n"] >= settings.plan.minimum_n, "value"]
+    spread = (
+        f", from {formats.percent(large.min())} to {formats.percent(large.max())} by cohort" if len(large) > 1 else ""
+    )
+    title = f"After a year {formats.percent(kept)} of customers are still there{spread}"
     return Picture(
         table, title, "Customers by half-year of their first subscription; a blank was not watched that long."
     )
@@ -195,10 +263,11 @@ def draw_shares(opportunities: pd.DataFrame, spend: pd.DataFrame, settings: Sett
     table = pd.DataFrame({"spend": costs / costs.sum(), "gross profit won": gains / gains.sum()}).fillna(0.0)
     table = table.sort_values(["spend", "gross profit won"], ascending=False, kind="stable").head(MOST_CHANNELS)
     gap = table["spend"] - table["gross profit won"]
-    worst = gap.abs().idxmax()
+    worst = int(np.argmax(gap.abs().to_numpy()))
+    costs_share, gains_share = (float(table[c].iloc[worst]) for c in ("spend", "gross profit won"))
     title = (
-        f"{formats.plain(worst, 60).capitalize()} takes {formats.percent(float(table['spend'][worst]))} of spend and "
-        f"brings {formats.percent(float(table['gross profit won'][worst]))} of gross profit"
+        f"{formats.plain(table.index[worst], 60).capitalize()} takes {formats.percent(costs_share)} of spend and brings "
+        f"{formats.percent(gains_share)} of gross profit"
     )
     long = table.rename_axis("channel").reset_index().melt("channel", var_name="what", value_name="value")
     note = (
@@ -219,7 +288,7 @@ def _limits(n: np.ndarray, reference: float, clustering: float) -> pd.DataFrame:
     return pd.DataFrame({"n": n, **ends})
 
 
-def _arr_on(subscriptions: pd.DataFrame, day: pd.Timestamp) -> pd.Series:
-    """Annual recurring revenue per account on a day."""
+def _arr_on(subscriptions: pd.DataFrame, family: pd.Series, day: pd.Timestamp) -> pd.Series:
+    """Annual recurring revenue per family in force at the end of a day."""
     running = (subscriptions["started_at"] <= day) & ~(subscriptions["ended_at"] <= day)
-    return subscriptions[running].groupby("account_id")["mrr"].sum() * 12
+    return subscriptions[running].groupby(family[running])["mrr"].sum() * 12

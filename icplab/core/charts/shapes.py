@@ -123,7 +123,7 @@ def waterfall_chart(
 def _funnel(points: pd.DataFrame, limits: pd.DataFrame, unit: str, reference: float, words: str) -> Any:
     from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-    figure, axes = style.canvas(FUNNEL_HEIGHT, 52, 112, 14, 48)
+    figure, axes = style.canvas(FUNNEL_HEIGHT, 52, 112, 22, 48)
     at = limits["n"].to_numpy(dtype=float)
     for name, alpha in (("far", 0.10), ("near", 0.16)):
         ends = (limits[f"{name}_low"].to_numpy(dtype=float), limits[f"{name}_high"].to_numpy(dtype=float))
@@ -192,7 +192,7 @@ def _name_points(axes: Any, points: pd.DataFrame) -> None:
     farthest = beyond.loc[(beyond["value"] - middle).abs().sort_values(ascending=False, kind="stable").index]
     taken: list[tuple[float, float, float]] = []
     for row in farthest.head(MOST_NAMES).to_dict("records"):
-        name = style.fit(row["label"], 150, style.SMALL)
+        name = style.fit(row["label"], 240, style.SMALL)
         width = style.text_width(name, style.SMALL)
         x, y = axes.transData.transform((row["n"], row["value"]))
         up = 9.0 if row["value"] >= middle else -17.0
