@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +18,12 @@ from icplab.core.store import read_parquet
 from icplab.intake import check_workspace, take_in
 from icplab.intake.identity import full_ids
 from icplab.intake.layouts import header_of, recognise, recognise_file
+from icplab.intake.layouts.guide import PROPERTIES, QUERIES
 from icplab.intake.layouts.recognise import OBJECTS
+from icplab.run.starter import describe_exports, init_workspace
 from icplab.simulate import LAYOUTS, simulate_market, write_workspace
 
+ROOT = Path(__file__).parents[1]
 DATASETS = os.environ.get("ICPLAB_DATASETS", "")
 needs_datasets = pytest.mark.skipif(not DATASETS, reason="set ICPLAB_DATASETS to the folder of public datasets")
 
@@ -84,7 +90,7 @@ def salesforce(tmp_path: Path, account: str = ACCOUNT, opportunity: str = OPPORT
 
 
 def test_the_same_market_in_three_layouts_gives_the_same_tables_byte_for_byte(tmp_path):
-    market = simulate_market(accounts=150, seed=5)
+    market = simulate_market(accounts=80, seed=5)
     for layout in LAYOUTS:
         write_workspace(market, tmp_path / layout, layout)
         assert [p for p in check_workspace(tmp_path / layout).problems if p.outcome in "EQW"] == []
@@ -98,6 +104,35 @@ def test_the_same_market_in_three_layouts_gives_the_same_tables_byte_for_byte(tm
         assert {p.name for p in (run / "tables").iterdir()} == set(tables)
         assert [p.name for p in (run / "tables").iterdir() if p.read_bytes() != tables[p.name]] == []
         assert (run / "settings.json").read_text() == settings
+
+
+@pytest.mark.slow
+def test_the_same_market_in_three_layouts_gives_the_same_artefacts(tmp_path):
+    market = simulate_market(accounts=300, seed=3)
+    for layout in LAYOUTS:
+        write_workspace(market, tmp_path / layout, layout)
+        command = [
+            sys.executable,
+            "-m",
+            "icplab.cli",
+            "run",
+            str(tmp_path / layout),
+            "--out",
+            str(tmp_path / f"{layout}_out"),
+        ]
+        subprocess.run(
+            command, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
+        )
+    first = tmp_path / "canonical_out"
+    files = [p.relative_to(first) for d in ("artifacts", "activation") for p in (first / d).rglob("*") if p.is_file()]
+    assert len(files) > 20
+    for layout in ("salesforce", "hubspot"):
+        out = tmp_path / f"{layout}_out"
+        differing = [str(f) for f in files if (first / f).read_bytes() != (out / f).read_bytes()]
+        assert differing == ["artifacts/ledger.parquet"]
+        assert (out / "model.json").read_bytes() == (first / "model.json").read_bytes()
+        ours, theirs = (json.loads((d / "manifest.json").read_text()) for d in (out, first))
+        assert sorted(ours) == sorted(theirs)
 
 
 def test_a_report_with_labels_short_ids_and_footer_equals_the_data_export(tmp_path):
@@ -484,6 +519,57 @@ def test_the_header_of_a_damaged_file_is_no_reason_to_fail(tmp_path):
     (tmp_path / "x.xlsx").write_bytes(b"PK\x03\x04")
     (tmp_path / "x.csv.gz").write_bytes(b"\x1f\x8b")
     assert [header_of(p) for p in sorted(tmp_path.iterdir())] == [()] * 4
+
+
+# What to export
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_the_fields_of_every_query_are_recognised_as_its_object(name):
+    header = QUERIES[name].split(", ")
+    seen = recognise(header)
+    assert seen.found is not None, seen.rivals
+    assert name.lower() in seen.found.files
+    assert seen.found.system == "Salesforce"
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_the_properties_named_for_hubspot_are_recognised_as_their_object(name):
+    seen = recognise(PROPERTIES[name].split(", and all")[0].split(", "))
+    assert seen.found is not None, seen.rivals
+    assert seen.found.title == f"HubSpot {name}"
+
+
+@pytest.mark.parametrize("system", ["salesforce", "hubspot"])
+def test_init_says_what_to_export_and_writes_nothing_that_stops(tmp_path, system):
+    init_workspace(tmp_path / "new", system)
+    text = (tmp_path / "new" / "EXPORT.md").read_text(encoding="utf-8")
+    assert ("FROM Opportunity\n" if system == "salesforce" else "**deals**") in text
+    assert not (tmp_path / "new" / "templates").exists()
+
+
+def test_init_on_a_folder_of_exports_writes_what_it_recognised_and_changes_no_result(tmp_path):
+    files = {"companies": COMPANIES, "deals": DEALS, "contacts": PEOPLE}
+    before = taken(fill(tmp_path / "before", **files))
+    folder = fill(tmp_path / "after", **files)
+    assert "deals.csv: HubSpot deals, into stage_history" in describe_exports(folder)
+    init_workspace(folder, "hubspot")
+    text = (folder / "icplab.toml").read_text(encoding="utf-8")
+    assert '[sources.opportunities]\nfile = "deals.csv"\nlayout = "hubspot"\n# [columns.opportunities]' in text
+    assert '# closed_at = "Close Date"' in text
+    after = taken(folder)
+    assert list(before) == list(after)
+    for name, table in before.items():
+        pd.testing.assert_frame_equal(table, after[name])
+    (folder / "icplab.toml").write_text(uncommented(text), encoding="utf-8")
+    assert list(taken(folder)["opportunities"]["status"]) == ["won", "lost", "open"]
+
+
+def uncommented(text: str) -> str:
+    """The recognised mapping with its comments taken away, as an analyst would who wants to change it."""
+    head, tail = text.split("# Recognised in this folder.")
+    lines = tail.splitlines()[1:]
+    return head + "\n".join(line.removeprefix("# ") for line in lines) + "\n"
 
 
 # Real native output

@@ -122,7 +122,7 @@ def _mapped(
         return None
     frame = pd.DataFrame({name: sheet.frame[column] for name, column in chosen.items()}, index=sheet.frame.index)
     if native:
-        frame = shape.finish(frame, sheet, native, mapping)
+        frame = shape.finish(frame, sheet, native, shape.other_columns(native, mapping))
     for name, value in source.constants.items():
         frame[name] = value
     for name in _row_ids(source):

@@ -22,7 +22,7 @@ from icplab.traits.scopes import (
     build_scopes,
     families_with,
 )
-from icplab.traits.verdicts import LEVEL, judge
+from icplab.traits.verdicts import EXTRA, LEVEL, judge
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -109,7 +109,8 @@ def measure_traits(
                     break  # its segments could not be opened
     tables = [t for t in tables if len(t)]
     if not tables:
-        return check_artefact("traits", ARTEFACTS["traits"].empty())
+        nothing = {name: pd.Series(dtype="float64") for name in EXTRA}
+        return check_artefact("traits", ARTEFACTS["traits"].empty().assign(**nothing))
     rows = judge(pd.concat(tables, ignore_index=True), audit, fdr=settings.plan.fdr)
     return check_artefact("traits", rows)
 

@@ -144,7 +144,7 @@ OPPORTUNITY = native_object(
     ],
     files="opportunity opportunities",
     signs=(
-        "Id + StageName",
+        *(f"Id + StageName + {n}" for n in ("Name", "AccountId", "IsWon", "IsClosed", "LeadSource")),
         "Id + AccountId + CloseDate",
         *(
             f"{key} + {n}"

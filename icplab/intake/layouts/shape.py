@@ -63,8 +63,14 @@ def choose_columns(native: Native, columns: pd.Index, chosen: dict[str, str]) ->
             chosen[name] = found[0]
 
 
+def other_columns(native: Native, mapped: Mapping[str, str]) -> dict[str, str]:
+    """Of the columns that the user mapped, those that the layout would not have taken: they are used as exported."""
+    known = {name: {plain(c) for c in columns} for name, columns in native.feed.columns.items()}
+    return {name: column for name, column in mapped.items() if plain(column) not in known.get(name, set())}
+
+
 def finish(frame: pd.DataFrame, sheet: Sheet, native: Native, mapped: Mapping[str, str]) -> pd.DataFrame:
-    """Canonical columns in their final form; columns that the user mapped are left as exported."""
+    """Canonical columns in their final form; columns that the user mapped otherwise are left as exported."""
     feed = native.feed
     for name in feed.merged - set(mapped):
         found = find_columns(feed, name, dict.fromkeys(map(str, sheet.frame)))
