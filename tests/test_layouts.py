@@ -93,7 +93,8 @@ def test_the_same_market_in_three_layouts_gives_the_same_tables_byte_for_byte(tm
     market = simulate_market(accounts=80, seed=5)
     for layout in LAYOUTS:
         write_workspace(market, tmp_path / layout, layout)
-        assert [p for p in check_workspace(tmp_path / layout).problems if p.outcome in "EQW"] == []
+        doubts = {p.code for p in check_workspace(tmp_path / layout).problems if p.outcome in "EQW"}
+        assert doubts <= {"ICP-W089"}  # eighty accounts have few wins
         take_in(tmp_path / layout, tmp_path / f"{layout}_run")
     tables = {p.name: p.read_bytes() for p in (tmp_path / "canonical_run" / "tables").iterdir()}
     settings = (tmp_path / "canonical_run" / "settings.json").read_text()

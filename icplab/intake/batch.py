@@ -37,6 +37,7 @@ class FileBook:
     bytes: int = 0
     sha256: str = ""
     records: int = 0
+    reshaped: bool = False  # a record may give several rows, or none
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
 
     def settle(self, used: int, duplicate: int, quarantined: int) -> None:

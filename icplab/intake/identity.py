@@ -40,8 +40,7 @@ def settle_identity(batch: Batch, earlier: dict[str, Batch], natives: list[Nativ
     _check_named_keys(batch)
     for name in _id_columns(batch.table):
         if name in batch.frame:
-            _note_spreadsheet(batch, name)
-            batch.frame[name] = _salesforce_ids(batch, name)
+            _look_at_ids(batch, name)
     for name in ("~master", "~merged"):
         if name in batch.parts:
             _collect_mergers(batch, name)
@@ -90,6 +89,16 @@ def _check_named_keys(batch: Batch) -> None:
     doubtful = named & batch.frame.index.isin(again.index[again])
     fix = f"add the id of the {_one(table)} to the export: names do not tell them apart"
     batch.note(doubtful, "ICP-E042", f"is the name of several {table}, and the export has no id", fix=fix, column=key)
+
+
+def _look_at_ids(batch: Batch, name: str) -> None:
+    """Check a column of ids for what its lengths and first characters allow: most columns need no closer look."""
+    text = batch.frame[name]
+    lengths = set(text.str.len().unique())
+    if max(lengths, default=0) > 15 or (len(lengths - {0}) > 1 and text.str.startswith("0").any()):
+        _note_spreadsheet(batch, name)
+    if any(15 <= length <= 20 for length in lengths):  # with spaces around it
+        batch.frame[name] = _salesforce_ids(batch, name)
 
 
 def _note_spreadsheet(batch: Batch, name: str) -> None:

@@ -236,6 +236,7 @@ def _read_table(table: str, files: list[InputFile], reading: _Reading, connectio
             continue
         book = FileBook(table, file.name, content.bytes, content.sha256, sheet.records)
         book.counts |= sheet.counts
+        book.reshaped = file.native is not None and file.native.changes_rows
         # A file that feeds several tables says once what is wrong with it.
         reading.problems += [n for n in notes if n not in reading.problems]
         sheets.append((file.name, sheet))
@@ -283,6 +284,9 @@ def _settle(book: FileBook, batch: Batch) -> None:
     mine = batch.file == batch.files.index(book.file)
     out = (batch.aside | batch.stopped) & mine
     kept, duplicate = mine & ~out & ~batch.duplicate, mine & ~out & batch.duplicate
+    if not book.reshaped:
+        book.settle(int(kept.sum()), int(duplicate.sum()), int(out.sum()))
+        return
     records = [np.unique(batch.record[rows]) for rows in (kept, duplicate, out)]
     duplicates = np.setdiff1d(records[1], records[0])
     outs = np.setdiff1d(records[2], np.concatenate(records[:2]))

@@ -30,6 +30,11 @@ class Native:
     source: Object
     feed: Feed
 
+    @property
+    def changes_rows(self) -> bool:
+        """Whether a record may give several rows of the table, or none."""
+        return bool(self.feed.keep[0]) or self.feed.reshape in _RESHAPES
+
     def applies(self, header: tuple[str, ...]) -> bool:
         """Whether a file with this header has anything for the table of the feed."""
         columns = dict.fromkeys(header)
@@ -51,7 +56,7 @@ def reshape(sheet: Sheet, native: Native) -> Sheet:
     if column:
         held = sheet.frame[{plain(c): c for c in map(str, sheet.frame)}[plain(column)]]
         sheet = _rows(sheet, held.map(plain_name).isin(wanted).to_numpy().nonzero()[0])
-    step = {"first_of_run": _first_of_run, "stage_dates": _stage_dates, "one_by_one": _one_by_one}.get(feed.reshape)
+    step = _RESHAPES.get(feed.reshape)
     return step(sheet, feed) if step else sheet
 
 
@@ -158,6 +163,9 @@ def _one_by_one(sheet: Sheet, feed: Feed) -> Sheet:
     frame = sheet.frame.iloc[rows].reset_index(drop=True)
     frame[name] = members.to_numpy()
     return _rows(sheet, rows, frame)
+
+
+_RESHAPES = {"first_of_run": _first_of_run, "stage_dates": _stage_dates, "one_by_one": _one_by_one}
 
 
 def _amounts(frame: pd.DataFrame, native: Native, mapped: Mapping[str, str]) -> None:
