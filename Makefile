@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 	$(BIN)/python -m compileall -q icplab
 	@touch .venv/ready
 
-.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-duplicates bench-speed clean
+.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-duplicates bench-speed fuzz clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -42,8 +42,12 @@ lab: .venv/ready ## open JupyterLab on the notebooks
 sample: .venv/ready ## write data/sample anew (committed; the same bytes every time)
 	$(BIN)/python -m icplab.simulate
 
-docs: .venv/ready ## write the data dictionary anew from icplab/core/schema.py
+docs: .venv/ready ## write the data dictionary and the page of messages anew from their declarations
 	$(BIN)/python -m icplab.core.schema > docs/data-dictionary.md
+	$(BIN)/python -m icplab.core.messages > docs/messages/README.md
+
+fuzz: .venv/ready ## N=10000 mutated workspaces, SEED=1: no traceback, no silent change
+	$(BIN)/python -m benchmarks.fuzz_intake --files $(or $(N),10000) --seed $(or $(SEED),1)
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements.lock

@@ -75,6 +75,11 @@ class Batch:
         """Rows that nothing has been held against so far."""
         return ~(self.stopped | self.aside | self.duplicate)
 
+    @property
+    def held(self) -> np.ndarray:
+        """Rows that the export holds once: live ones, and those that stop a run and will come back mended."""
+        return ~(self.aside | self.duplicate)
+
     def note(
         self, rows: object, code: str, message: str, *, fix: str = "", column: str = "", shown: object = None
     ) -> None:
@@ -166,6 +171,12 @@ def listed(names: Iterable[object], most: int = 8) -> str:
     given = [shown_text(n) for n in names]
     rest = f" and {len(given) - most:,} more" if len(given) > most else ""
     return ", ".join(given[:most]) + rest
+
+
+def toml_text(value: object) -> str:
+    """A value as a quoted TOML string on one line, to be copied into the settings."""
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:LONGEST_SHOWN]) + '"'
 
 
 def is_among(values: pd.Series, known: pd.Series) -> pd.Series:

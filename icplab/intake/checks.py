@@ -100,28 +100,25 @@ def _require(batch: Batch, settings: Settings) -> None:
 def _note_null(batch: Batch, column: Column, null: pd.Series) -> None:
     where = (batch.table.name, column.name)
     state = batch.frame["status"] if "status" in batch.frame else pd.Series("", index=null.index)
+    fill = "fill it in the CRM and export again"
     if where == ("accounts", "name"):
-        batch.note(null, "ICP-W043", "account without a name kept", column="name")
+        batch.note(null, "ICP-W043", "account without a name kept", fix=fill, column="name")
     elif where == ("opportunities", "status"):
         fix = 'fill it, or map the blank: [values.opportunities.status] "" = "open"'
         batch.note(null, "ICP-E076", f"is blank; it must be one of {', '.join(STATUSES)}", fix=fix, column="status")
     elif where == ("opportunities", "account_id"):
         kept = "kept, counted, left out of account-based figures"
-        batch.note(
-            null & (state == "open"), "ICP-W043", f"open opportunity without account: {kept}", column="account_id"
-        )
-        batch.note(
-            null & (state != "open"), "ICP-W043", f"closed opportunity without account: {kept}", column="account_id"
-        )
+        for part, word in ((state == "open", "open"), (state != "open", "closed")):
+            message = f"{word} opportunity without account: {kept}"
+            batch.note(null & part, "ICP-W043", message, fix=fill, column="account_id")
     elif where == ("opportunities", "created_at"):
         kept = "open opportunity without creation date: kept, counted, left out of time-based figures"
-        batch.note(null & (state == "open"), "ICP-W043", kept, column="created_at")
-        batch.note(
-            null & (state != "open"), "ICP-Q043", "closed opportunity without creation date", column="created_at"
-        )
+        batch.note(null & (state == "open"), "ICP-W043", kept, fix=fill, column="created_at")
+        message = "closed opportunity without creation date"
+        batch.note(null & (state != "open"), "ICP-Q043", message, fix=fill, column="created_at")
     else:
-        fix = "fill it in the CRM and export again"
-        batch.note(null, "ICP-Q043", "required value is missing; the record is set aside", fix=fix, column=column.name)
+        message = "required value is missing; the record is set aside"
+        batch.note(null, "ICP-Q043", message, fix=fill, column=column.name)
 
 
 def _check_opportunity_dates(batch: Batch) -> None:
@@ -138,18 +135,16 @@ def _check_opportunity_dates(batch: Batch) -> None:
             "close date of an open opportunity is a plan; not used as close date",
             column="closed_at",
         )
-        batch.note(
-            stale, "ICP-W059", f"open opportunity past its planned close date (on {last:%Y-%m-%d})", column="closed_at"
-        )
+        message = f"open past its planned close date (known until {last:%Y-%m-%d})"
+        batch.note(stale, "ICP-W059", message, fix="close it, or plan it anew in the CRM", column="closed_at")
         frame["closed_at"] = closed = closed.mask(planned)
     live = batch.live
     fix = "correct the dates in the CRM and export again"
     batch.note((closed < created) & live, "ICP-Q056", "closed before it was created", fix=fix, column="closed_at")
     undated = closed.isna() & live
     batch.note((state == "won") & undated, "ICP-Q058", "won without a close date", fix=fix, column="closed_at")
-    batch.note(
-        (state == "lost") & undated, "ICP-W058", "lost without a close date: kept for counts", column="closed_at"
-    )
+    message = "lost without a close date: kept for counts"
+    batch.note((state == "lost") & undated, "ICP-W058", message, fix=fix, column="closed_at")
 
 
 def _last_known(frame: pd.DataFrame) -> pd.Timestamp:
@@ -178,7 +173,8 @@ def _drop_duplicates(batch: Batch, keep: bool, numbered: bool) -> None:
     if not again.any():
         return
     if keep or not key:
-        batch.note(again, "ICP-W042", "identical to an earlier record: kept as a separate fact")
+        message = "identical to an earlier record: kept as a separate fact"
+        batch.note(again, "ICP-W042", message, fix="set keep_duplicates = false if it is the same fact twice")
         return
     fix = f"set [sources.{batch.table.name}] keep_duplicates = true if they are separate facts" if numbered else ""
     batch.note(again, "ICP-R042", "identical to an earlier record: counted once", fix=fix)
@@ -200,17 +196,18 @@ def _check_key(batch: Batch) -> None:
 def _check_amounts(batch: Batch) -> None:
     """Amounts that are negative, or zero where money was won."""
     frame, live = batch.frame, batch.live
+    fix = "correct it in the CRM if it is a slip"
     for name in ("amount", "mrr", "list_price"):
         if name in frame:
-            batch.note((frame[name] < 0) & live, "ICP-W070", "is negative: kept as it is", column=name)
+            batch.note((frame[name] < 0) & live, "ICP-W070", "is negative: kept as it is", fix=fix, column=name)
     if batch.table.name == "opportunities" and frame["amount"].notna().any():
         won, lost, amount = frame["status"] == "won", frame["status"] == "lost", frame["amount"]
         none = "figures in money leave it out"
-        batch.note(won & amount.isna() & live, "ICP-W070", f"won without an amount: {none}", column="amount")
-        batch.note(won & (amount == 0) & live, "ICP-W070", "won with amount 0: kept as it is", column="amount")
+        batch.note(won & amount.isna() & live, "ICP-W070", f"won without an amount: {none}", fix=fix, column="amount")
+        batch.note(won & (amount == 0) & live, "ICP-W070", "won with amount 0: kept as it is", fix=fix, column="amount")
         worthless = lost & (amount.fillna(0) == 0) & live
         message = f"lost with amount 0 or none ({_share(worthless, lost & live)} of lost): a win rate by value is not meaningful"
-        batch.note(worthless, "ICP-W070", message, column="amount")
+        batch.note(worthless, "ICP-W070", message, fix="enter amounts when opportunities open", column="amount")
 
 
 def _share(part: pd.Series, whole: pd.Series) -> str:
@@ -232,7 +229,7 @@ def _check_size(batch: Batch) -> None:
 def _check_further(batch: Batch) -> None:
     """Further columns that are empty, constant, or have very many levels (numbers, dates and free text may)."""
     further = [c for c in map(str, batch.frame) if c not in batch.table.by_name]
-    levels = {c: _distinct(batch.frame.loc[batch.live, c]) for c in further}
+    levels = {c: _distinct(batch.frame.loc[batch.held, c]) for c in further}
     for code, names, message in (
         ("ICP-W091", [c for c in further if levels[c] == 0], "columns are empty throughout"),
         (
@@ -242,7 +239,7 @@ def _check_further(batch: Batch) -> None:
         ),
         (
             "ICP-W079",
-            [c for c in further if levels[c] > MANY_LEVELS and _is_labels(batch.frame.loc[batch.live, c])],
+            [c for c in further if levels[c] > MANY_LEVELS and _is_labels(batch.frame.loc[batch.held, c])],
             f"columns have more than {MANY_LEVELS} distinct values",
         ),
     ):
@@ -318,7 +315,8 @@ def _note_bulk_close(batch: Batch, frame: pd.DataFrame) -> None:
     limit = max(BULK_CLOSE_FACTOR * days.median(), BULK_CLOSE_LEAST)
     for day, count in days[days > limit].sort_index().items():
         message = f"{count:,} opportunities closed on {day:%Y-%m-%d}; a median closing day has {days.median():.0f}"
-        batch.say("ICP-W062", message, column="closed_at", count=int(count))
+        fix = "ask who closed them: dates of a clean-up in the CRM tell no cycle"
+        batch.say("ICP-W062", message, fix=fix, column="closed_at", count=int(count))
 
 
 def _note_heavy(batch: Batch, frame: pd.DataFrame) -> None:
@@ -329,7 +327,9 @@ def _note_heavy(batch: Batch, frame: pd.DataFrame) -> None:
         top = won.sort_values("amount").iloc[-1]
         share = top["amount"] / total
         message = f"one opportunity ({top['opportunity_id']}) is {share:.0%} of all won amount"
-        batch.say("ICP-W074", message, column="amount")
+        batch.say(
+            "ICP-W074", message, fix="check the amount in the CRM; medians are safer than totals", column="amount"
+        )
 
 
 def _check_currency(batch: Batch, amount: str, date: str, reporting: str, rates: pd.DataFrame | None) -> None:

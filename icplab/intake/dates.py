@@ -58,7 +58,7 @@ def type_dates(batch: Batch, column: Column, text: pd.Series, source: Source, ca
         real_days, real_problems = _read_iso(words.where(real & ~none), calendar.timezone)
         days, problems = days.where(~real, real_days), problems + real_problems
     cells = _Cells(batch, column, codes, words)
-    cells.note(none, "ICP-W055", "is a placeholder, taken as no date")
+    cells.note(none, "ICP-W055", "is a placeholder, taken as no date", "leave the cell empty in the CRM")
     strange = days.notna() & ~days.dt.year.between(EARLIEST_YEAR, LATEST_YEAR)
     cells.note(strange, "ICP-E049", f"lies outside the years {EARLIEST_YEAR} to {LATEST_YEAR}", "correct the cell")
     for mask, code, message, fix in problems:

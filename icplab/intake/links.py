@@ -8,7 +8,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import Column
-from icplab.intake.batch import Batch, is_among
+from icplab.intake.batch import Batch, is_among, toml_text
 from icplab.intake.records import plain_name
 
 # Labels that point to another table without being identifiers: a miss is told, the record stays.
@@ -84,14 +84,16 @@ def _check_link(batch: Batch, column: Column, target: Batch, name: str, tolerate
     table = target.table.name
     if column.required:
         widow = missing & ~orphan
-        batch.note(widow, "ICP-Q044", f"belongs to a record of {table} that was set aside", column=column.name)
+        message = f"belongs to a record of {table} that was set aside"
+        batch.note(widow, "ICP-Q044", message, fix=f"mend the record of {table} first", column=column.name)
         _note_orphans(batch, column, table, orphan, tolerated)
     elif column.name == "parent_account_id":
-        batch.note(
-            missing, "ICP-W047", "parent is not among the accounts: the account stands for itself", column=column.name
-        )
+        message = "is a parent that is not among the accounts: the account stands for itself"
+        batch.note(missing, "ICP-W047", message, fix="export all accounts", column=column.name)
     else:
-        batch.note(missing, "ICP-W044", f"is not in {table}: the record is kept", column=column.name)
+        batch.note(
+            missing, "ICP-W044", f"is not in {table}: the record is kept", fix=f"export all {table}", column=column.name
+        )
 
 
 def _note_orphans(batch: Batch, column: Column, table: str, orphan: pd.Series, tolerated: float) -> None:
@@ -119,16 +121,18 @@ def _check_soft_link(batch: Batch, column: str, target: Batch, name: str) -> Non
     if target.table.by_name[name].personal:
         levels = value[missing].nunique()
         message = f"{levels} levels are not in {target.table.name}: kept as they are"
-        batch.say("ICP-W044", message, column=column, count=int(missing.sum()))
+        fix = f"export all {target.table.name}"
+        batch.say("ICP-W044", message, fix=fix, column=column, count=int(missing.sum()))
         return
     spelled = {plain_name(k): k for k in known}
     for level, count in _counts(value[missing]):
         other, table = spelled.get(plain_name(level)), target.table.name
         if other is None:
             message = f"is not in {table}: kept as it is"
-            batch.say("ICP-W044", message, column=column, value=level, count=count)
+            fix = f"add it to {table}, or correct it"
+            batch.say("ICP-W044", message, fix=fix, column=column, value=level, count=count)
         else:
-            fix = f'if they are the same: [values.{batch.table.name}.{column}] "{level}" = "{other}"'
+            fix = f"if they are the same: [values.{batch.table.name}.{column}] {toml_text(level)} = {toml_text(other)}"
             message = f'is not in {table}, where "{other}" is; the two are kept apart'
             batch.say("ICP-W080", message, fix=fix, column=column, value=level, count=count)
 
@@ -147,7 +151,9 @@ def _check_spellings(batch: Batch, column: str) -> None:
         main = max(counts, key=lambda c: c[1])[0]
         for level, count in counts:
             if level != main:
-                fix = f'if they are the same: [values.{batch.table.name}.{column}] "{level}" = "{main}"'
+                fix = (
+                    f"if they are the same: [values.{batch.table.name}.{column}] {toml_text(level)} = {toml_text(main)}"
+                )
                 message = f'is spelled like "{main}"; the two are kept apart'
                 batch.say("ICP-W080", message, fix=fix, column=column, value=level, count=count)
 
@@ -158,7 +164,7 @@ def _check_vocabulary(batch: Batch, column: str, vocabulary: frozenset[str]) -> 
         for word in _WORD.findall(level.lower()):
             near = sorted(_one_edit(word) & vocabulary) if word not in vocabulary else []
             if near and not _inflected(word, near[0]):
-                fix = f'if it is a slip: [values.{batch.table.name}.{column}] "{level}" = "…"'
+                fix = f'if it is a slip: [values.{batch.table.name}.{column}] {toml_text(level)} = "…"'
                 message = f'looks like a misspelling of "{near[0]}"; kept as it is'
                 batch.say("ICP-W080", message, fix=fix, column=column, value=level, count=count)
 

@@ -111,8 +111,8 @@ def _mapped(
         shape.choose_columns(native, sheet.frame.columns, chosen)
         _by_custom_name(table, sheet, native, chosen)
     else:
-        _by_name(table, sheet, mapping, export, chosen, respelled)
-    missing |= _required_missing(table, file, sheet, source, chosen, problems, native)
+        _by_name(table, sheet, source, mapping, export, chosen, respelled)
+    missing |= _required_missing(table, file, sheet, source, mapping, chosen, problems, native)
     if native:
         _tell_native(file, native, chosen, mapping, problems)
     if respelled:
@@ -162,6 +162,7 @@ def _explicit(
 def _by_name(
     table: Table,
     sheet: Sheet,
+    source: Source,
     mapping: Mapping[str, str],
     export: Mapping[str, str],
     chosen: dict[str, str],
@@ -174,7 +175,7 @@ def _by_name(
         if name in mapping:
             continue
         column = name if name in sheet.frame.columns else export.get(plain_name(name))
-        if column is not None and column not in taken:
+        if column is not None and column not in taken and column not in source.ignore:
             chosen[name] = column
             if column != name:
                 respelled.append(f"{column} as {name}")
@@ -214,6 +215,7 @@ def _required_missing(
     file: str,
     sheet: Sheet,
     source: Source,
+    mapping: Mapping[str, str],
     chosen: Mapping[str, str],
     problems: list[Problem],
     native: Native | None = None,
@@ -227,7 +229,7 @@ def _required_missing(
         missing = [c for c in missing if c not in DATES[table.name]]
     if table.name == "opportunities" and given & {"stage", *STATUS_PARTS}:
         missing = [c for c in missing if c != "status"]
-    for name in missing:
+    for name in (m for m in missing if m not in mapping):  # of a mapped one it is said already
         message = f"is required and not in the file{nearest(name, sheet.frame.columns)}; it has {_listed(sheet)}"
         fix = f'name the column that holds it in icplab.toml: [columns.{table.name}] {name} = "…"'
         problems.append(Problem("ICP-E027", message, fix, file, column=name))
@@ -333,7 +335,8 @@ def _derive_status(batch: Batch) -> None:
             frame["status"] = frame["stage"]
             batch.text["status"] = batch.text["stage"]
     elif set(STATUS_PARTS) & set(frame):
-        batch.say("ICP-W028", "status is given; is_won and is_closed are not used")
+        fix = "nothing; or leave them out: [sources.opportunities] ignore"
+        batch.say("ICP-W028", "status is given; is_won and is_closed are not used", fix=fix)
     batch.frame = frame.drop(columns=["is_won", "is_closed"], errors="ignore")
 
 

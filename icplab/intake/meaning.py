@@ -88,7 +88,7 @@ def check_test_accounts(batch: Batch, settings: Settings) -> None:
 
 def check_outcomes(batch: Batch) -> None:
     """Whether there are won and lost opportunities enough to tell them apart (ICP-W088, ICP-W089)."""
-    counts = batch.frame.loc[batch.live, "status"].value_counts()
+    counts = batch.frame.loc[batch.held, "status"].value_counts()
     won, lost = int(counts.get("won", 0)), int(counts.get("lost", 0))
     if not won and not lost:
         return

@@ -130,9 +130,9 @@ def _decoded(data: bytes, file: str, source: Source, notes: list[Problem]) -> by
         notes.append(Problem("ICP-R007", "byte-order mark removed", file=file))
         data = data[3:]
     _check_utf8(data, file)
-    mangled = len(re.findall(rb"\xc3\x83[\xc2\xc3]|\xc3\xa2\xe2\x82\xac", data))
+    mangled = len(set(re.findall(rb"(?m)^.*(?:\xc3\x83[\xc2\xc3]|\xc3\xa2\xe2\x82\xac|\xef\xbf\xbd).*$", data)))
     if mangled:
-        message = 'text was decoded wrongly before the export ("Ã©" for "é")'
+        message = 'text was decoded wrongly before the export ("Ã©" or "\ufffd" for "é")'
         notes.append(Problem("ICP-W010", message, "export again as UTF-8", file, count=mangled))
     return _with_line_feeds(data, file, notes)
 
@@ -317,11 +317,14 @@ def _parse_strictly(scan: _Scan, delimiter: str, file: str, notes: list[Problem]
     finally:
         csv.field_size_limit(limit)
     if not _quotes_are_clean(scan, delimiter):
-        notes.append(Problem("ICP-W033", "a quote inside an unquoted cell was kept as text", file=file))
+        notes.append(Problem("ICP-W033", "a quote inside an unquoted cell was kept as text", _DOUBLE, file))
     widths = np.array([len(r) for r in rows])
     widest = int(widths.max(initial=1))
     cells = pd.DataFrame([r + [""] * (widest - len(r)) for r in rows], columns=range(widest), dtype="str")
     return Records(cells, widths, np.array(lines[:-1]), delimiter)
+
+
+_DOUBLE = 'put the cell in quotes and double the one inside ("")'
 
 
 def _unreadable(error: csv.Error, file: str, line: int, record: int) -> BadInput:

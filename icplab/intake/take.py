@@ -187,7 +187,8 @@ def _read(folder: Path) -> _Reading:
             if mine:
                 _read_table(table, mine, reading, connections)
     _check_together(reading, folder)
-    unread = unread_files(folder, files)
+    refused = {p.file for p in problems}
+    unread = [f for f in unread_files(folder, files) if f not in refused]
     if unread:
         fix = "name them in [sources], or move them away"
         reading.problems.append(Problem("ICP-W001", f"files that no table reads: {', '.join(unread)}", fix))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from icplab.core.config import Settings, Source
 from icplab.core.schema import DTYPES, Column
-from icplab.intake.batch import Batch
+from icplab.intake.batch import Batch, listed, shown_text, toml_text
 from icplab.intake.dates import type_dates
 
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
@@ -19,6 +19,7 @@ _SYMBOLS = r"[$€£¥₹]|^[A-Z]{3}(?=[\s\d-])|(?<=[\s\d])[A-Z]{3}$"
 # Letters of one word from the Latin and from the Greek or Cyrillic alphabet.
 _MIXED_SCRIPT = re.compile("[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]")
 LONGEST_LIST = 500  # characters; longer cells with semicolons are prose
+MOST_VALUES = 12  # unmapped values listed with a line to copy for each
 _RANGE = r"\d+\s?[-–]\s?\d+"
 _WORDS_OF_NO_NUMBER = ("inf", "infinity", "nan", "+inf", "-inf", "+infinity", "-infinity")
 TRUE = frozenset({"true", "yes", "1", "y", "t"})
@@ -155,10 +156,10 @@ def _allowed(batch: Batch, column: Column, given: pd.Series, source: Source) -> 
 def note_unmapped(batch: Batch, name: str, unknown: pd.Series, allowed: tuple[str, ...]) -> None:
     """Stop on values outside a closed list: all of them with counts, and a block for `icplab.toml` to start from."""
     counts = batch.frame[name][unknown].value_counts().sort_index()
-    counts = counts.sort_values(ascending=False, kind="stable")[:20]
-    listed = ", ".join(f'"{v}" ({n:,}×)' for v, n in counts.items())
-    guesses = [f'"{v}" = "{_guess(str(v), allowed)}"' for v in counts.index]
-    message = f"is not one of {', '.join(allowed)}. Unmapped values: {listed}."
+    counts = counts.sort_values(ascending=False, kind="stable")
+    said = listed((f'"{shown_text(v)}" ({n:,}×)' for v, n in counts.items()), MOST_VALUES)
+    guesses = [f'{toml_text(v)} = "{_guess(str(v), allowed)}"' for v in counts.index[:MOST_VALUES]]
+    message = f"is not one of {', '.join(allowed)}. Unmapped values: {said}."
     fix = f"say what they mean in icplab.toml:\n  [values.{batch.table.name}.{name}]\n  " + "\n  ".join(guesses)
     batch.note(unknown, "ICP-E076", message, fix=fix, column=name, shown=batch.frame[name])
 

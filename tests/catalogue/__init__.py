@@ -1,0 +1,1 @@
+"""The bad-input catalogue as a table of cases."""
