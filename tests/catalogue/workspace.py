@@ -13,6 +13,12 @@ from pathlib import Path
 Row = dict[str, str]
 FIRST_DAY = dt.date(2022, 1, 3)
 INDUSTRIES = ("Retail", "Software", "Logistics", "Energy")
+NAMES = (
+    *("Altavia", "Brunnstein", "Cordoma", "Dunkelwald", "Eskimar", "Fjordlight", "Gabriana", "Hexelon"),
+    *("Ivoryta", "Jubilant", "Kestrelia", "Lumpazi", "Mangrova", "Nebukad", "Opaline", "Quincunx"),
+    *("Rhubarba", "Sturmhaube", "Tektonia", "Umbrella", "Vexillum", "Wolkenbau", "Xylophan", "Yggdrasil"),
+)
+KINDS = ("Foods", "Systems", "Freight", "Power", "Press")
 COUNTRIES = ("Germany", "NA", "France", "Spain", "Zürich")
 
 
@@ -20,8 +26,8 @@ def _accounts() -> list[Row]:
     return [
         {
             "account_id": f"A{i:02d}",
-            "name": f"Firm {chr(64 + i)}{chr(70 + i * 7 % 20)}ra",
-            "domain": f"firm-{i:02d}.de",
+            "name": f"{NAMES[i - 1]} {KINDS[i % 5]}",
+            "domain": f"{NAMES[i - 1].lower()}.de",
             "industry": INDUSTRIES[i % 4],
             "employees": str(20 + 13 * i),
             "annual_revenue": str(100000 * i),
