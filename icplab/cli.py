@@ -157,6 +157,7 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "check", _check, "read and check everything; print the ledger and every failure")
     parser.add_argument("workspace", type=_path, metavar="WORKSPACE")
     parser.add_argument("--strict", action="store_true", help="exit 1 when there are warnings")
+    parser.add_argument("--all", action="store_true", help="print every message, also where there are very many")
 
 
 def _add_init(commands: argparse._SubParsersAction) -> None:
@@ -260,7 +261,7 @@ def _check(options: argparse.Namespace) -> int:
     from icplab.intake import check_workspace
 
     report = check_workspace(options.workspace)
-    print(report.as_text(), end="", file=sys.stderr if report.stops else sys.stdout)
+    print(report.as_text(everything=options.all), end="", file=sys.stderr if report.stops else sys.stdout)
     return report.exit_code(strict=options.strict)
 
 

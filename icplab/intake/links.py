@@ -146,7 +146,7 @@ def _check_spellings(batch: Batch, column: str) -> None:
     alike: dict[str, list[str]] = {}
     for level in levels:
         alike.setdefault(plain_name(level), []).append(level)
-    for plain in sorted(p for p, group in alike.items() if p and len(group) > 1):
+    for plain in sorted(p for p, group in alike.items() if len(group) > 1 and any(c.isalpha() for c in p)):
         counts = _counts(values[values.isin(alike[plain])])
         main = max(counts, key=lambda c: c[1])[0]
         for level, count in counts:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
 from icplab.core.errors import Problem
-from icplab.intake.batch import OUTCOMES, FileBook
+from icplab.core.messages import PAGE
+from icplab.intake.batch import OUTCOMES, FileBook, listed
 
 MUCH = 0.1  # share of a table set aside from which the report says so in its first lines
+SHOWN = {"E": 6, "Q": 3, "W": 4, "R": 3}  # problems printed of each outcome; the rest is counted
+OF_ONE_CODE = 3
+LINES_TO_COPY = 4  # of a block for the settings
+WIDTH = 118
+_WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+_EXAMPLES = re.compile(r" \(also records? [\d, ]+(?:…)?\)")
 _HEADINGS = (
     ("E", "Stops a run", "must be mended first"),
     ("Q", "Set aside", "left out of every figure, listed in rejects.csv"),
@@ -47,20 +59,41 @@ class Report:
             return 2
         return 1 if strict and self.warnings else 0
 
-    def as_text(self) -> str:
-        """The report for a terminal: the verdict first, then the ledger, then every problem by what it means."""
+    def as_text(self, *, everything: bool = False) -> str:
+        """The report for a terminal: the verdict, what stops, the ledger, then the other problems by what they mean.
+
+        Columns with the same problem share a line; of each outcome the first are shown, and the rest counted by code,
+        unless `everything` is asked for.
+        """
         parts = [self._verdict()]
+        sections = {letter: self._section(letter, everything) for letter, _, _ in _HEADINGS}
+        if sections["E"]:
+            parts.append(sections["E"])
         if len(self.ledger):
             parts.append("What was read (records)\n" + _ledger_text(self.ledger))
-        for letter, heading, meaning in _HEADINGS:
-            found = [p for p in self.problems if p.outcome == letter]
-            if found:
-                parts.append(f"{heading} ({meaning})\n" + "\n".join(_problem_text(p) for p in found))
+        parts += [sections[letter] for letter in "QWR" if sections[letter]]
+        if self.problems:
+            gravest = min(self.problems, key=lambda p: "EQWR".index(p.outcome)).code
+            parts.append(f"What a code means and what to do about it: {PAGE} (for example #{gravest.lower()}).")
         return "\n\n".join(parts) + "\n"
+
+    def _section(self, letter: str, everything: bool) -> str:
+        """The problems of one outcome under their heading, or nothing."""
+        found = sorted(_by_column(p for p in self.problems if p.outcome == letter), key=_weight)
+        if not found:
+            return ""
+        heading, meaning = next((h, m) for o, h, m in _HEADINGS if o == letter)
+        shown, rest = (found, []) if everything else _first_of_each(found, SHOWN[letter])
+        lines = [f"{heading} ({meaning})", *map(_problem_text, shown)]
+        if rest:
+            by_code = ", ".join(f"{code} ({n}×)" for code, n in sorted(Counter(p.code for p in rest).items()))
+            lines.append(f"  … and {len(rest)} more: {by_code}. See all with icplab check --all")
+        return "\n".join(lines)
 
     def _verdict(self) -> str:
         if self.stops:
-            many = "1 problem" if len(self.stops) == 1 else f"{len(self.stops)} problems"
+            problems = len(_by_column(self.stops))
+            many = "1 problem" if problems == 1 else f"{problems} problems"
             return f"{self.workspace}: a run would stop. Mend {many}, listed below under “Stops a run”."
         used = int(self.ledger.loc[self.ledger["outcome"] == "used", "records"].sum())
         total = int(self.ledger["records"].sum())
@@ -110,9 +143,51 @@ def _cell(text: str, width: int, position: int) -> str:
     return text.ljust(width) if position < 2 else text.rjust(width)
 
 
+def _by_column(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems, with those that differ in their column only made one."""
+    alike: dict[tuple, list[Problem]] = {}
+    for problem in problems:
+        key = (problem.code, problem.file, _EXAMPLES.sub("", problem.message), problem.fix)
+        alike.setdefault(key, []).append(problem)
+    return [p for group in alike.values() for p in ([_joined(group)] if _differ_in_column(group) else group)]
+
+
+def _differ_in_column(group: list[Problem]) -> bool:
+    return len({p.column for p in group}) == len(group) > 1 and all(p.column for p in group)
+
+
+def _joined(group: list[Problem]) -> Problem:
+    """One problem of several columns: the place of the first, the count of all."""
+    first = group[0]
+    columns = listed((p.column for p in group), 6)
+    return replace(first, column=columns, count=sum(p.count for p in group), message=_EXAMPLES.sub("", first.message))
+
+
+def _weight(problem: Problem) -> tuple:
+    """Whole files first, then what concerns most records."""
+    return (problem.record is not None, -problem.count)
+
+
+def _first_of_each(problems: list[Problem], most: int) -> tuple[list[Problem], list[Problem]]:
+    """The first problems, not more than a few of one code, and the rest."""
+    shown: list[Problem] = []
+    rest: list[Problem] = []
+    of_code: Counter[str] = Counter()
+    for problem in problems:
+        of_code[problem.code] += 1
+        (shown if len(shown) < most and of_code[problem.code] <= OF_ONE_CODE else rest).append(problem)
+    return shown, rest
+
+
 def _problem_text(problem: Problem) -> str:
+    """A problem in lines that fit a terminal; lines to copy are not broken."""
     message, _, fix = str(problem).partition(" Fix: ")
-    lines = [f"  {message}"]
+    if ", " in problem.column:
+        message = message.replace('column "', 'columns "', 1)
+    first, *block = fix.split("\n")
+    lines = textwrap.wrap(message, WIDTH, initial_indent="  ", subsequent_indent="      ", **_WHOLE_WORDS)
     if fix:
-        lines.append("      Fix: " + fix.replace("\n", "\n           "))
+        lines += textwrap.wrap(first, WIDTH, initial_indent="      Fix: ", subsequent_indent=" " * 11, **_WHOLE_WORDS)
+        lines += [" " * 11 + line for line in block[:LINES_TO_COPY]]
+        lines += [" " * 11 + f"… and {len(block) - LINES_TO_COPY} more"] if len(block) > LINES_TO_COPY else []
     return "\n".join(lines)

@@ -64,7 +64,19 @@ def _type_column(batch: Batch, column: Column, source: Source, settings: Setting
 
 def _trimmed(batch: Batch, name: str, source: Source) -> pd.Series:
     """Text without outer white space, missing words as null."""
-    return _without_missing(batch, name, batch.frame[name].str.strip(), source)
+    return _without_missing(batch, name, _visible(batch, name, batch.frame[name].str.strip()), source)
+
+
+def _visible(batch: Batch, name: str, text: pd.Series) -> pd.Series:
+    """Text without invisible characters, which no date, number or yes/no is written with."""
+    unseen = [u for u in text[~text.str.isascii()].unique() if _INVISIBLE.search(u)]
+    if not unseen:
+        return text
+    changed = text.isin(unseen)
+    message = "outer white space or invisible characters removed"
+    batch.note(changed & batch.live, "ICP-R081", message, column=name)
+    cleaned = {u: _INVISIBLE.sub("", u).strip() for u in unseen}
+    return text.map(cleaned).where(changed, text).astype("str")
 
 
 def _without_missing(batch: Batch, name: str, text: pd.Series, source: Source) -> pd.Series:
