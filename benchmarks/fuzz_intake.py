@@ -1,0 +1,291 @@
+"""Reads a seed, makes broken workspaces by the thousand, and holds that the intake never drops or changes anything silently.
+
+For every mutated workspace: no exception but `BadInput`; the ledger of every file adds up to its physical records; and the
+outcome is an error, or a note on the file, or the tables of the clean twin. Run by `make fuzz`, and a slice by the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from icplab.intake import take
+from icplab.intake.written import in_order
+
+ODD = (
+    *("", " ", "NULL", "N/A", "NaN", "inf", "1e400", "1.2E+17", "-5", "(5)", "12%", "5k", "$5", "1,234.50", "1.234,5"),
+    *("31/02/2025", "2024-13-01", "2024-02-30", "0000-00-00", "2199-01-01", "45342", "20/02/24", "2024-02-20T10:00Z"),
+    *(
+        "won",
+        "Won",
+        "lost ",
+        "open",
+        "A1",
+        "a1",
+        "=1+1",
+        "<b>",
+        "x" * 300,
+        "é",
+        "\u200b",
+        "\u202e",
+        "\u00a0",
+        "Ã©",
+        "\ufffd",
+    ),
+    *(
+        '"',
+        '""',
+        'a"b',
+        "a\nb",
+        ";",
+        "a;b;;a",
+        "won,lost",
+        "\\",
+        "\t",
+        "'; DROP TABLE x; --",
+        "me@firm.example",
+        "\x1b[31m",
+    ),
+)
+SETTINGS = (
+    "",
+    '[sources.opportunities]\nthousands = ","\n',
+    '[sources.opportunities]\ndecimal = ","\n',
+    '[sources.opportunities]\ndate_format = "%d/%m/%Y"\n',
+    '[sources.opportunities]\nencoding = "cp1252"\n',
+    '[sources.opportunities]\ndelimiter = ";"\n',
+    "[tolerance]\nquarantine = 0.2\norphans = 0.5\n",
+    '[columns.opportunities]\namount = "source"\n',
+    '[sources.opportunities]\nkeep_duplicates = true\nrow_id = "opportunity_id"\n',
+    "[tolerance\n",
+    "[plan]\nmax_segments = true\n",
+)
+FOOTERS = ("Totals,1", "remark", ",,", '"open', "Grand Totals (3 records)", "Copyright © 2025 salesforce.com", "")
+
+
+@dataclass
+class Outcome:
+    """How many workspaces ended in which way, and every one that broke a promise."""
+
+    ended: Counter[str] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
+
+
+def clean_files() -> dict[str, list[list[str]]]:
+    """Two small tables as rows of cells, header first."""
+    accounts = [["account_id", "name", "industry", "employees", "country", "stack"]]
+    accounts += [
+        [f"A{i}", f"{n} Ltd", "Retail", str(9 * i), "NA", "crm"] for i, n in enumerate(("Oak", "Fjord", "Lumen"), 1)
+    ]
+    deals = [["opportunity_id", "account_id", "created_at", "closed_at", "status", "amount", "source"]]
+    for i in range(1, 9):
+        status = ("won", "lost", "open")[i % 3]
+        closed = "" if status == "open" else f"2024-0{i}-20"
+        deals.append([f"O{i}", f"A{i % 3 + 1}", f"2024-0{i}-{i + 9}", closed, status, str(100 * i), "web"])
+    return {"accounts.csv": accounts, "opportunities.csv": deals}
+
+
+def mutate(rng: random.Random, rows: list[list[str]]) -> bytes:
+    """One file after one to three mutations of its rows and cells, then perhaps one of its text and one of its bytes."""
+    rows = [list(r) for r in rows]
+    for _ in range(rng.randint(0, 2)):
+        rng.choice(_OF_ROWS)(rng, rows)
+    delimiter = rng.choice(",,,,,,;\t|")
+    quote = rng.random() < 0.8
+    text = "\n".join(delimiter.join(_cell(c, delimiter) if quote else c for c in r) for r in rows) + "\n"
+    if rng.random() < 0.3:
+        text = rng.choice(_OF_TEXT)(rng, text)
+    data = _encoded(rng, text)
+    return rng.choice(_OF_BYTES)(rng, data) if rng.random() < 0.2 else data
+
+
+def _cell(text: str, delimiter: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ('"', "\n", delimiter)) else text
+
+
+def _encoded(rng: random.Random, text: str) -> bytes:
+    codec = rng.choice(("utf-8",) * 8 + ("utf-8-sig", "utf-16", "utf-16-le", "cp1252"))
+    return text.encode(codec, errors="replace")
+
+
+def _at(rng: random.Random, rows: list) -> int:
+    return rng.randrange(len(rows)) if rows else 0
+
+
+def _set_cell(rng: random.Random, rows: list[list[str]]) -> None:
+    row = rows[_at(rng, rows)]
+    if row:
+        row[_at(rng, row)] = rng.choice(ODD)
+
+
+def _extend_cell(rng: random.Random, rows: list[list[str]]) -> None:
+    row = rows[_at(rng, rows)]
+    if row:
+        row[_at(rng, row)] += rng.choice(ODD)
+
+
+def _set_column(rng: random.Random, rows: list[list[str]]) -> None:
+    place, value = rng.randrange(6), rng.choice(ODD)
+    for row in rows[1:]:
+        if place < len(row):
+            row[place] = value
+
+
+def _drop_cell(rng: random.Random, rows: list[list[str]]) -> None:
+    row = rows[_at(rng, rows)]
+    if row:
+        del row[_at(rng, row)]
+
+
+def _add_cell(rng: random.Random, rows: list[list[str]]) -> None:
+    row = rows[_at(rng, rows)]
+    row.insert(_at(rng, row), rng.choice(ODD))
+
+
+def _add_column(rng: random.Random, rows: list[list[str]]) -> None:
+    name = rng.choice(("", "Unnamed: 7", "note", "amount", "Amount", "IsDeleted", "segment", "is_won"))
+    for number, row in enumerate(rows):
+        row.append(rng.choice(ODD) if number else name)
+
+
+def _rename(rng: random.Random, rows: list[list[str]]) -> None:
+    if rows and rows[0]:
+        place = _at(rng, rows[0])
+        rows[0][place] = rng.choice((rows[0][place].title(), rows[0][place].upper() + " ", "Id", "note", ""))
+
+
+_OF_ROWS: tuple[Callable[[random.Random, list], object], ...] = (
+    *(_set_cell, _set_cell, _set_cell, _extend_cell, _set_column, _drop_cell, _add_cell, _add_column, _rename),
+    lambda rng, rows: rows.insert(_at(rng, rows), [""]),
+    lambda rng, rows: rows.insert(_at(rng, rows), list(rows[0])),
+    lambda rng, rows: rows.append(list(rows[_at(rng, rows)])),
+    lambda rng, rows: rows.insert(_at(rng, rows), [rng.choice(FOOTERS)]),
+    lambda rng, rows: rows.extend([[""], [rng.choice(FOOTERS)]]),
+    lambda rng, rows: rows.insert(0, ["Report of deals"]),
+    lambda rng, rows: rng.shuffle(rows),
+    lambda rng, rows: [row.reverse() for row in rows],
+)
+_OF_TEXT: tuple[Callable[[random.Random, str], str], ...] = (
+    lambda rng, text: text.replace("\n", rng.choice(("\r", "\r\n"))),
+    lambda rng, text: text.replace("\n", "\r\n", 3),
+    lambda rng, text: "sep=" + rng.choice(",;\t") + "\n" + text,
+    lambda rng, text: text[: rng.randrange(len(text) + 1)],
+    lambda rng, text: text.replace("\n", ",\n"),
+    lambda rng, text: text + rng.choice(FOOTERS),
+)
+_OF_BYTES: tuple[Callable[[random.Random, bytes], bytes], ...] = (
+    lambda rng, data: data[: rng.randrange(len(data) + 1)],
+    lambda rng, data: _flipped(rng, data),
+    lambda rng, data: data + bytes(rng.randrange(256) for _ in range(rng.randrange(1, 9))),
+    lambda rng, data: rng.choice((b"PK\x03\x04", b"\x1f\x8b", b"PAR1", b"\xd0\xcf\x11\xe0", b"<html>")) + data,
+)
+
+
+def _flipped(rng: random.Random, data: bytes) -> bytes:
+    changed = bytearray(data)
+    if changed:
+        changed[_at(rng, data)] = rng.choice(b'",;\n\r\t\0\xff A0')
+    return bytes(changed)
+
+
+def fuzz(files: int, seed: int, folder: Path) -> Outcome:
+    """Read `files` mutated workspaces made from `seed`, and note every promise that is broken."""
+    rng, outcome, clean = random.Random(seed), Outcome(), clean_files()
+    for number in range(files):
+        made = {name: "\n".join(map(",".join, rows)).encode() + b"\n" for name, rows in clean.items()}
+        name = rng.choice(("opportunities.csv", "opportunities.csv", "accounts.csv"))
+        made[name] = mutate(rng, clean[name])
+        settings = rng.choice(SETTINGS) if rng.random() < 0.3 else ""
+        for file, data in (*made.items(), ("icplab.toml", settings.encode())):
+            (folder / file).write_bytes(data)
+        try:
+            ended = judge(folder, made[name], clean, name, bool(settings))
+        except Exception:
+            ended = "exception"
+            outcome.broken.append(f"{seed}/{number}: {made[name]!r} {settings!r}\n{traceback.format_exc(limit=-3)}")
+        if ended.startswith("broken"):
+            outcome.broken.append(f"{seed}/{number}: {ended} {made[name]!r} {settings!r}")
+        outcome.ended[ended.split(":")[0]] += 1
+    return outcome
+
+
+def judge(folder: Path, data: bytes, clean: dict[str, list[list[str]]], name: str, configured: bool) -> str:
+    """How one workspace ended: error, noted, same, said by its cells, or broken with the promise that was not kept."""
+    reading = take._read(folder)
+    for book in reading.books:
+        if sum(book.counts.values()) != book.records:
+            return f"broken: ledger {book.counts} of {book.records}"
+    book = next((b for b in reading.books if b.file == name), None)
+    if book and b'"' not in data and b"\0" not in data and book.records != _lines(data):
+        return f"broken: {book.records} records of {_lines(data)} lines"
+    if any(p.outcome == "E" for p in reading.problems):
+        return (
+            "error" if all(p.fix and p.message for p in reading.problems if p.outcome == "E") else "broken: no remedy"
+        )
+    table = Path(name).stem
+    batch = reading.batches[table]
+    frame = in_order(batch.frame[batch.live], batch.table)
+    noted = any(p.file and name in p.file and p.code not in ("ICP-W088", "ICP-W089") for p in reading.problems)
+    if _says_what_stands_there(frame, data):
+        return "noted" if noted else "as it stands"
+    return "noted" if noted or configured else f"broken: silent change {frame.to_dict('list')}"
+
+
+def _lines(data: bytes) -> int:
+    text = _text(data).replace("\r\n", "\n").replace("\r", "\n")
+    return len(text.removesuffix("\n").split("\n"))
+
+
+def _text(data: bytes) -> str:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", errors="replace")
+    if data[1:2] == b"\0":
+        return data.decode("utf-16-le", errors="replace")
+    return data.decode("utf-8", errors="replace")
+
+
+def _says_what_stands_there(frame: pd.DataFrame, data: bytes) -> bool:
+    """Whether every value of the table stands in the file as it was written: nothing was made up or turned round."""
+    text = _text(data).replace("\r\n", "\n").replace("\r", "\n").replace('""', '"')
+    for column in frame:
+        values = frame[column].dropna()
+        if values.dtype == "float64":
+            shown = {v: (f"{v:g}", repr(v), f"{v:.0f}") for v in values}
+            if any(not any(s in text for s in forms) for forms in shown.values()):
+                return False
+        elif values.dtype.kind == "M":
+            if any(f"{v:%Y-%m-%d}" not in text for v in values):
+                return False
+        elif any(str(v) not in text for v in values):
+            return False
+    return True
+
+
+def main() -> None:
+    """Run, print the figures, and fail when a promise was broken."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = fuzz(options.files, options.seed, Path(folder))
+    seconds = time.perf_counter() - start
+    ends = ", ".join(f"{count:,} {end}" for end, count in sorted(outcome.ended.items()))
+    print(f"{options.files:,} files in {seconds:.0f} s ({options.files / seconds:.1f} a second): {ends}")
+    for broken in outcome.broken[:20]:
+        print(broken)
+    raise SystemExit(1 if outcome.broken else 0)
+
+
+if __name__ == "__main__":
+    main()
