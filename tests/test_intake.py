@@ -151,6 +151,16 @@ def test_the_order_of_records_and_columns_changes_no_byte(tmp_path):
     assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
+def test_what_a_killed_intake_left_is_cleared_by_the_next(folder):
+    run = folder.parent / "run"
+    left, going_on = run / ".intake-999999999-abc", run / f".intake-{os.getpid()}-abc"
+    for part in (left, going_on):
+        part.mkdir(parents=True)
+    take_in(folder, run)
+    assert not left.exists()
+    assert going_on.exists()  # its process lives: it is being written
+
+
 def test_decisions_are_copied_into_the_run(folder):
     (folder / "decisions.jsonl").write_text('{"what": "x"}\n')
     take_in(folder, folder.parent / "run")
