@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 	$(BIN)/python -m compileall -q icplab
 	@touch .venv/ready
 
-.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-duplicates bench-speed fuzz clean
+.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-duplicates bench-speed fuzz bench-features clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ bench-duplicates: .venv/ready ## planted duplicate accounts: recall and precisio
 
 bench-speed: .venv/ready ## start-up and run time against their peers in the same run
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.account_table
+
+bench-features: .venv/ready ## the account table beside pandas and a bare scan; SIZE=L takes 200 million events and an hour
+	$(BIN)/python -m benchmarks.account_table --size $(or $(SIZE),M)
 
 clean: ## remove .venv and generated reports
 	rm -rf .venv reports/.staging reports/lab reports/nbval

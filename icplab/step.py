@@ -29,6 +29,8 @@ STEPS = (
     "70_governance",
 )
 
+EVENTS = "events"  # folder of a run that holds the summary of events, from which the next run goes on
+
 
 class LazyTables(Mapping[str, pd.DataFrame]):
     """Canonical tables by name, each read when it is first asked for: events may be too many to load."""
@@ -96,7 +98,9 @@ class Step:
     @cached_property
     def accounts(self) -> pd.DataFrame:
         """One row per account (`features.build_accounts`)."""
-        return features.build_accounts(self.sources, self.settings, self.as_of)
+        earlier = (self.folder / EVENTS, self.folder / "previous" / EVENTS)
+        refresh = features.Refresh(earlier, leave=None if earlier[0].exists() else earlier[0])
+        return features.build_accounts(self.sources, self.settings, self.as_of, refresh=refresh)
 
     @cached_property
     def opportunities(self) -> pd.DataFrame:

@@ -128,7 +128,11 @@ def open_session(engine: str = "", *, folders: Sequence[Path | str] = ()) -> Ite
         with open_engine(folders=folders) as connection:
             yield DuckDBSession(connection)
     else:
-        yield SparkSession(_spark("local[*]" if engine == SPARK else engine))
+        session = SparkSession(_spark("local[*]" if engine == SPARK else engine))
+        try:
+            yield session
+        finally:
+            session.forget()
 
 
 def check_engine(engine: str) -> None:
@@ -163,6 +167,12 @@ class DuckDBSession:
         else:
             self.connection.register(name, _arrow(source))
 
+    def give_rows(self, name: str, path: Path, first: int, last: int | None = None) -> None:
+        """Rows of a Parquet file from place `first` up to, not with, `last`; other row groups are not read."""
+        place = f"file_row_number >= {int(first)}" + ("" if last is None else f" and file_row_number < {int(last)}")
+        rows = f"read_parquet({_quoted(str(path.resolve()))}, file_row_number = true)"
+        self.connection.execute(f"create temp view {name} as select * from {rows} where {place}")
+
     def view(self, name: str, query: str) -> None:
         self.connection.execute(f"create temp view {name} as {query}")
 
@@ -178,6 +188,7 @@ class SparkSession:
 
     def __init__(self, spark: Any) -> None:
         self.spark = spark
+        self.kept: list[Any] = []
 
     def give(self, name: str, source: pd.DataFrame | pa.Table | Path) -> None:
         if isinstance(source, Path):
@@ -190,10 +201,17 @@ class SparkSession:
         self.spark.sql(to_spark(query)).createOrReplaceTempView(name)
 
     def keep(self, name: str, query: str) -> None:
-        self.spark.sql(to_spark(query)).cache().createOrReplaceTempView(name)
+        rows = self.spark.sql(to_spark(query)).cache()
+        self.kept.append(rows)
+        rows.createOrReplaceTempView(name)
 
     def fetch(self, query: str) -> pd.DataFrame:
         return _frame(self.spark.sql(to_spark(query)).toArrow())
+
+    def forget(self) -> None:
+        """Let go of what was kept: the next session may read other files under the same names."""
+        for rows in self.kept:
+            rows.unpersist()
 
 
 def to_spark(query: str) -> str:
@@ -213,10 +231,11 @@ def _spark(master: str) -> Any:
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.shuffle.partitions": "8",
         "spark.sql.caseSensitive": "true",
         "spark.sql.timestampType": "TIMESTAMP_NTZ",
     }
+    if master.startswith("local"):
+        settings["spark.sql.shuffle.partitions"] = "4"  # a cluster's own settings say how many it wants
     builder = Builder.builder.master(master).appName("icplab")
     for key, value in settings.items():
         builder = builder.config(key, value)

@@ -10,11 +10,13 @@ from icplab.features.catalogue import build_catalogue, type_values
 from icplab.features.families import build_families
 from icplab.features.known import BORN, LATER, Tables, known_table, view_on
 from icplab.features.opportunities import build_opportunities
+from icplab.features.state import Refresh
 from icplab.features.summaries import summarise_signals
 
 __all__ = [
     "BORN",
     "LATER",
+    "Refresh",
     "Tables",
     "build_accounts",
     "build_catalogue",

@@ -12,11 +12,14 @@ from icplab.features.catalogue import describe_traits, typed_traits
 from icplab.features.families import build_families
 from icplab.features.known import Tables, frame_of, known_frame, rolled_back
 from icplab.features.measure import measure_accounts
+from icplab.features.state import Refresh
 
 IDENTITY = (*("account_id", "family_id", "name", "account_type", "owner", "domain", "linkedin_url", "created_at"),)
 
 
-def build_accounts(tables: Tables, settings: Settings, as_of: pd.Timestamp, *, engine: str = "") -> pd.DataFrame:
+def build_accounts(
+    tables: Tables, settings: Settings, as_of: pd.Timestamp, *, engine: str = "", refresh: Refresh | None = None
+) -> pd.DataFrame:
     """One row per account known on `as_of`: identity, candidate traits (typed), and what was measured until then.
 
     Counts from a table that was delivered are 0 where an account has no row; figures from a table that was not are null.
@@ -28,6 +31,7 @@ def build_accounts(tables: Tables, settings: Settings, as_of: pd.Timestamp, *, e
     settings : reporting currency, what an amount is, kinds of traits
     as_of : midnight of the day everything is computed as known on
     engine : as in `core.engine.open_session`; empty takes the one of the run
+    refresh : summaries of events to start from and to leave (`features.state`); the result is the same
 
     Raises
     ------
@@ -36,7 +40,7 @@ def build_accounts(tables: Tables, settings: Settings, as_of: pd.Timestamp, *, e
     """
     everyone = frame_of(tables, "accounts")
     with open_session(engine, folders=_folders(tables)) as session:
-        measured = measure_accounts(session, tables, everyone["account_id"], settings, as_of)
+        measured = measure_accounts(session, tables, everyone["account_id"], settings, as_of, refresh)
     history = frame_of(tables, "field_history")
     known = known_frame("accounts", everyone, as_of)
     places = known.index.to_numpy() if known.index.equals(everyone.index) else everyone.index.get_indexer(known.index)

@@ -18,6 +18,7 @@ from icplab.core.errors import BadInput, Problem
 from icplab.core.schema import CANONICAL
 from icplab.features import definitions as d
 from icplab.features.known import Source, Tables
+from icplab.features.state import Refresh, keep_events
 
 MEASURED_TABLES = (
     *("opportunities", "rates", "contacts", "opportunity_contacts", "activities", "usage", "subscriptions"),
@@ -56,7 +57,12 @@ COLUMNS = (
 
 
 def measure_accounts(
-    session: Session, tables: Tables, account_ids: pd.Series, settings: Settings, as_of: pd.Timestamp
+    session: Session,
+    tables: Tables,
+    account_ids: pd.Series,
+    settings: Settings,
+    as_of: pd.Timestamp,
+    refresh: Refresh | None = None,
 ) -> pd.DataFrame:
     """What was measured per account until `as_of`, rows as in `account_ids` (all accounts of the table, in its order).
 
@@ -68,7 +74,7 @@ def measure_accounts(
     BadInput
         ICP-E065 when an amount is in a currency without a rate on its date.
     """
-    give_tables(session, tables, account_ids, settings)
+    events = give_tables(session, tables, account_ids, settings)
     for name, query in d.opportunity_views(as_of, settings.value.amount_is).items():
         session.view(name, query)
     for name, query in d.subscription_views(as_of).items():
@@ -89,6 +95,8 @@ def measure_accounts(
         "of_usage": usage["of_usage"],
         "of_subscriptions": d.OF_SUBSCRIPTIONS,
     }
+    if events is not None and keep_events(session, events, as_of, refresh or Refresh()):
+        del parts["of_activities"]
     for name, query in parts.items():
         session.keep(name, query)
     typed = name_types(session.fetch(d.TYPES))
@@ -98,8 +106,11 @@ def measure_accounts(
     return _joined(session, names)
 
 
-def give_tables(session: Session, tables: Tables, account_ids: pd.Series, settings: Settings) -> None:
-    """Everything the queries name: canonical tables, the keys of accounts, the reporting currency, the weights of days."""
+def give_tables(session: Session, tables: Tables, account_ids: pd.Series, settings: Settings) -> Path | None:
+    """Everything the queries name: canonical tables, the keys of accounts, the reporting currency, the weights of days.
+
+    Returns the file of events where the engine reads one whose keys can be believed.
+    """
     age = np.arange(d.OLDEST_DAYS + 1)
     halved = np.exp2(-age / d.INTENT_HALF_LIFE_DAYS)
     session.give("decay", pa.table({"age": pa.array(age, pa.int32()), "halved": halved}))
@@ -109,7 +120,7 @@ def give_tables(session: Session, tables: Tables, account_ids: pd.Series, settin
     for name in MEASURED_TABLES:
         if name != "activities":
             session.give(name, _given(name, tables.get(name)))
-    _give_activities(session, tables.get("activities"), account_ids)
+    return _give_activities(session, tables.get("activities"), account_ids)
 
 
 def check_rates(session: Session, table: str, settings: Settings) -> None:
@@ -190,12 +201,12 @@ def _given(name: str, source: Source | None) -> Source:
     return source[declared].sort_values(declared, kind="stable", ignore_index=True)
 
 
-def _give_activities(session: Session, source: Source | None, account_ids: pd.Series) -> None:
+def _give_activities(session: Session, source: Source | None, account_ids: pd.Series) -> Path | None:
     """Events with the keys the intake wrote; where these are not of these accounts, keys are found by joining text."""
     given = _given("activities", source)
     if isinstance(given, Path) and has_keys(given, account_ids):
         session.give("activities", given)
-        return
+        return given
     session.give("events_given", given)
     columns = ", ".join(f"e.{c}" for c in CANONICAL["activities"].by_name)
     session.view(
@@ -203,6 +214,7 @@ def _give_activities(session: Session, source: Source | None, account_ids: pd.Se
         f"SELECT {columns}, ids.account_key, e.contact_id AS contact_key "
         "FROM events_given AS e LEFT JOIN ids ON ids.account_id = e.account_id",
     )
+    return None
 
 
 def has_keys(path: Path, account_ids: pd.Series) -> bool:

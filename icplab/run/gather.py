@@ -23,7 +23,7 @@ def gather_run(run: Run) -> Path:
     (folder / "notebooks").mkdir(parents=True)
     Store(run.work).assemble()
     (run.work / "artifacts").rename(folder / "artifacts")
-    for name in ("model.json", "activation"):
+    for name in ("model.json", "activation", "events"):
         source = run.work / name
         if source.is_dir():
             shutil.copytree(source, folder / name, copy_function=shutil.copyfile)

@@ -31,7 +31,7 @@ PARTIAL = "-partial"
 # Of the work folder, what outlives a run: results of finished steps, never tables of the export.
 KEPT = ("steps", "state", "notebooks", "activation", "run.log")
 # Of the run to compare with, what governance reads.
-COMPARED = ("artifacts", "model.json", "manifest.json")
+COMPARED = ("artifacts", "events", "model.json", "manifest.json")
 
 
 def run_quarter(options: RunOptions) -> Path:
@@ -95,7 +95,7 @@ def _take_in(run: Run) -> None:
     from icplab.run.history import add_own_history
     from icplab.step import resolve_as_of
 
-    for name in ("tables", "previous", "history", "inputs.json", "settings.json", "decisions.jsonl"):
+    for name in ("tables", "events", "previous", "history", "inputs.json", "settings.json", "decisions.jsonl"):
         path = run.work / name
         remove_folder(path) if path.is_dir() else path.unlink(missing_ok=True)
     with run.progress.step("intake", "reading and checking the exports"):
