@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 	$(BIN)/python -m compileall -q icplab
 	@touch .venv/ready
 
-.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-duplicates bench-speed fuzz bench-features clean
+.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-duplicates bench-speed fuzz bench-features test-cluster clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -49,8 +49,9 @@ docs: .venv/ready ## write the data dictionary and the page of messages anew fro
 fuzz: .venv/ready ## N=10000 mutated workspaces, SEED=1: no traceback, no silent change
 	$(BIN)/python -m benchmarks.fuzz_intake --files $(or $(N),10000) --seed $(or $(SEED),1)
 
-lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+lock: ## write both lock files anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra spark --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements-spark.lock
 
 bench-recovery: .venv/ready ## planted truth: what the method finds against a Bayes oracle and a naive analyst
 	$(BIN)/python -m benchmarks.recovery
@@ -64,6 +65,10 @@ bench-speed: .venv/ready ## start-up and run time against their peers in the sam
 
 bench-features: .venv/ready ## the account table beside pandas and a bare scan; SIZE=L takes 200 million events and an hour
 	$(BIN)/python -m benchmarks.account_table --size $(or $(SIZE),M)
+
+test-cluster: .venv/ready ## the Spark tests on a master with two workers on this machine (needs the extra and Java 17)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock
+	$(BIN)/python -m tests.cluster
 
 clean: ## remove .venv and generated reports
 	rm -rf .venv reports/.staging reports/lab reports/nbval
