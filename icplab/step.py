@@ -96,6 +96,11 @@ class Step:
         return features.summarise_signals(self.sources, self.as_of)
 
     @cached_property
+    def effort(self) -> pd.DataFrame:
+        """Activities until `as_of`, one row per account, month and type (`features.summarise_effort`)."""
+        return features.summarise_effort(self.sources, self.as_of)
+
+    @cached_property
     def accounts(self) -> pd.DataFrame:
         """One row per account (`features.build_accounts`)."""
         earlier = (self.folder / EVENTS, self.folder / "previous" / EVENTS)

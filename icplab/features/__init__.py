@@ -11,7 +11,7 @@ from icplab.features.families import build_families
 from icplab.features.known import BORN, LATER, Tables, known_table, view_on
 from icplab.features.opportunities import build_opportunities
 from icplab.features.state import Refresh
-from icplab.features.summaries import summarise_signals
+from icplab.features.summaries import summarise_effort, summarise_signals
 
 __all__ = [
     "BORN",
@@ -23,6 +23,7 @@ __all__ = [
     "build_families",
     "build_opportunities",
     "known_table",
+    "summarise_effort",
     "summarise_signals",
     "type_values",
     "view_on",

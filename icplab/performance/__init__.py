@@ -6,7 +6,7 @@ Every figure carries its basis, the observations behind it, an interval from res
 from icplab.performance.cells import choose_cube, compare_cells
 from icplab.performance.compare import compare_cuts, compare_standardised
 from icplab.performance.cost import compare_allocations
-from icplab.performance.cuts import build_levels, choose_cuts, quarter_of
+from icplab.performance.cuts import build_levels, choose_cuts, quarter_of, usual_cuts
 from icplab.performance.found import find_plan_gaps, findings
 from icplab.performance.kpis import build_curves, build_forest, measure_cuts, measure_kpis
 from icplab.performance.levels import place_opportunities
@@ -22,9 +22,10 @@ from icplab.performance.pictures import (
     draw_shares,
 )
 from icplab.performance.ranks import compare_pairs, compare_quarters, rank_levels
-from icplab.performance.velocity import compare_shares
+from icplab.performance.velocity import SHARES, compare_shares
 
 __all__ = [
+    "SHARES",
     "build_curves",
     "build_forest",
     "build_levels",
@@ -55,4 +56,5 @@ __all__ = [
     "place_opportunities",
     "quarter_of",
     "rank_levels",
+    "usual_cuts",
 ]

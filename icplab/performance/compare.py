@@ -15,8 +15,7 @@ import pandas as pd
 from icplab.core.config import Settings
 from icplab.core.stats.intervals import LEVEL
 from icplab.core.stats.resample import REPLICATES, draw_weights
-from icplab.performance.cuts import build_levels
-from icplab.performance.kpis import find_levels
+from icplab.performance.cuts import build_levels, find_levels
 from icplab.performance.prepare import no_decision
 
 SIZES = ("employees", "annual_revenue")
@@ -58,7 +57,7 @@ def compare_standardised(
     Mantel-Haenszel risk difference (Greenland and Robins 1985), which keeps sparse strata usable.
     """
     closed = _closed(opportunities, settings, as_of)
-    levels = find_levels(cut, accounts, opportunities) if levels is None else levels
+    levels = find_levels(cut, accounts, opportunities, settings) if levels is None else levels
     weights = _weights(closed, seed, replicates)
     return _compare(closed, _strata(closed, accounts, cut), weights, cut, levels)
 
@@ -83,7 +82,7 @@ def compare_cuts(
             _strata(closed, accounts, cut) if cut in ("source", *SIZES) else usual,
             weights,
             cut,
-            find_levels(cut, accounts, opportunities),
+            find_levels(cut, accounts, opportunities, settings),
         )
         for cut in cuts
     ]

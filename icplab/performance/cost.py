@@ -18,7 +18,7 @@ from icplab.performance.rows import ALL
 from icplab.performance.winning import NO_DATES
 
 ALLOCATIONS = {"new_logo": "opportunities", "new_logo_by_accounts": "accounts", "new_logo_by_activity": "activity"}
-MATERIAL = 0.10  # an order of two levels that changes with the allocation counts from this difference on
+MATERIAL = 0.20  # an order of two levels that changes with the allocation counts from this difference on, either way
 # Columns of spend that name the level of a cut, so that its rows are direct costs.
 DIRECT = {"segment": "segment", "source": "channel"}
 
@@ -165,7 +165,7 @@ def compare_allocations(kpis: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         `cut, level, n, new_logo, new_logo_by_accounts, new_logo_by_activity, low, high` (the band: smallest and largest of the three),
         `status`, `allocation_dependent`: this level changes places with another one of status ok, and the two differ by
-        more than a tenth either way.
+        more than a fifth either way.
     """
     rows = kpis[(kpis["kpi"] == "cac") & (kpis["period"] == "all") & kpis["basis"].isin(list(ALLOCATIONS))]
     rows = rows[(rows["cut"] != "all") & rows["value"].notna()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,9 @@ MAX_CUTS = 8  # more cuts than a page can show, and more chances to be fooled
 MIN_FILL = 0.6  # below it a level stands for who filled the field, not for the market
 LEVELS = (2, 12)
 BANDS = 4  # numbers are cut at their quartiles
+MOST_LEVELS = 24  # of a cut that every business asks for
+COHORT, CROSS = "cohort", " x "
+OF_OPPORTUNITIES = ("owner", "source", "product")
 # What businesses cut by first; further columns follow by fill rate and name.
 FIRST = ("region", "industry", "employees", "country", "source", "product", "annual_revenue")
 
@@ -76,6 +80,68 @@ def build_levels(frame: pd.DataFrame, column: str, key: str = "account_id") -> p
     if pd.api.types.is_numeric_dtype(values):
         return _bands(values.astype("float64"))
     return values.astype("str")
+
+
+def usual_cuts(opportunities: pd.DataFrame, cuts: Sequence[str] = ()) -> list[str]:
+    """Cuts that every business asks for, beside the chosen ones: who sold, through which channel, what, and created when.
+
+    `cohort` is the quarter of creation. Left out where there are fewer than two levels or too many to read.
+    """
+    found = []
+    for cut in (*OF_OPPORTUNITIES, COHORT):
+        values = opportunities["created_at"].dt.to_period("Q") if cut == COHORT else opportunities[cut]
+        if cut not in cuts and 2 <= values.nunique() <= MOST_LEVELS:
+            found.append(cut)
+    return found
+
+
+def find_levels(
+    cut: str, accounts: pd.DataFrame, opportunities: pd.DataFrame, settings: Settings | None = None
+) -> pd.Series:
+    """Levels of a cut: of a column of accounts, else of opportunities, of the quarter of creation, or of a cube.
+
+    Owner, source and product are those of the opportunity. `region x employees` is the cube of both columns. Owners are
+    numbered instead of named unless `[privacy] show_owners` says otherwise.
+    """
+    if cut == COHORT and cut not in accounts:
+        start = settings.calendar.fiscal_year_start if settings else 1
+        return quarter_of(opportunities.set_index("opportunity_id")["created_at"], start)
+    if CROSS in cut and cut not in accounts:
+        return build_cube(accounts, cut.split(CROSS))
+    if cut in OF_OPPORTUNITIES and cut in opportunities:
+        levels = build_levels(opportunities, cut, "opportunity_id")
+        return mask_owners(levels, opportunities, settings) if cut == "owner" else levels
+    if cut in accounts:
+        return build_levels(accounts, cut)
+    if cut in opportunities:
+        return build_levels(opportunities, cut, "opportunity_id")
+    known = sorted({*accounts.columns, *opportunities.columns})
+    raise BadInput(
+        Problem(
+            "ICP-E100",
+            f"is no column of accounts or opportunities{nearest(cut, known)}",
+            fix="name a column, or give the levels",
+            column="cut",
+            value=cut,
+        )
+    )
+
+
+def build_cube(accounts: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """Cell of each account in a cube of several columns, such as `west x 2: [50, 400) x cloud`; null where one is missing."""
+    parts = [build_levels(accounts, column) for column in columns]
+    cell = parts[0]
+    for part in parts[1:]:
+        cell = cell + CROSS + part
+    return cell
+
+
+def mask_owners(names: pd.Series, opportunities: pd.DataFrame, settings: Settings | None) -> pd.Series:
+    """Numbers for names of sellers, in the order of their names, unless they may be shown."""
+    if settings is not None and settings.privacy.show_owners:
+        return names
+    known = sorted(opportunities["owner"].dropna().unique())
+    return names.map({name: f"owner {i:02d}" for i, name in enumerate(known, start=1)}).astype("str")
 
 
 def quarter_of(dates: pd.Series, fiscal_year_start: int = 1) -> pd.Series:

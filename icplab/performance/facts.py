@@ -11,6 +11,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.stats.resample import REPLICATES, draw_weights
+from icplab.performance.cuts import mask_owners
 from icplab.performance.prepare import (
     FUNNEL,
     accounts_reached,
@@ -129,13 +130,14 @@ def build_facts(
     ----------
     tables : dict
         `opportunities` (features); canonical or None: `subscriptions, spend, activities, leads, stage_history, targets,
-        rates`.
+        rates`; and `effort` (`features.summarise_effort`), by default made from the activities.
     accounts : DataFrame
         `account_id, family_id`.
     settings, as_of, seed, replicates
         As in `measure_kpis`.
     """
-    frames = {n: or_empty(n, t) for n, t in tables.items()}
+    worked = tables.get("effort")
+    frames = {n: or_empty(n, t) for n, t in tables.items() if n != "effort"}
     unmeasured = {}
     for name, money, dated in (("subscriptions", "mrr", "started_at"), ("spend", "amount", "month")):
         frames[name], reason = in_home_currency(frames[name], money, dated, frames["rates"], settings)
@@ -148,7 +150,7 @@ def build_facts(
     families = accounts.set_index("account_id")["family_id"]
     ids = pd.Index(frames["opportunities"]["opportunity_id"]).sort_values()
     frames["opportunities"], quarters = opportunity_facts(frames["opportunities"], settings, as_of, start)
-    frames["effort"], effort_in = effort_by_month(frames["activities"], as_of)
+    frames["effort"], effort_in = effort_by_month(worked, frames["activities"], as_of)
     frames["activities"] = accounts_reached(frames["activities"], as_of, start)
     frames["cycles"], funnel = lead_cycles(frames["leads"], frames["opportunities"], as_of)
     frames["leads"] = lead_facts(frames["leads"])
@@ -161,7 +163,9 @@ def build_facts(
     return Facts(
         **slim,
         spend=frames["spend"],
-        targets=frames["targets"],
+        targets=frames["targets"].assign(
+            owner=mask_owners(frames["targets"]["owner"], frames["opportunities"], settings)
+        ),
         settings=settings,
         as_of=as_of,
         start=start,

@@ -11,6 +11,7 @@ from icplab.core import formats
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.performance.cells import find_cells
+from icplab.performance.cost import compare_allocations
 from icplab.performance.levels import best_basis, count_levels, find_leaders, find_small_groups, place_opportunities
 from icplab.performance.paper import compare_claims, find_paper, list_claims
 from icplab.performance.traps import (
@@ -176,6 +177,8 @@ def _allocations(kpis: pd.DataFrame) -> Iterator[Finding]:
     """Cuts whose cheapest level depends on how shared spend is shared out."""
     cac = kpis[(kpis["kpi"] == "cac") & (kpis["period"] == "all") & (kpis["cut"] != "all") & (kpis["status"] == "ok")]
     cac = cac[cac["basis"].str.startswith("new_logo") & (cac["value"] > 0)]
+    places = compare_allocations(kpis)
+    moved = set(places.loc[places["allocation_dependent"].astype(bool), "cut"])
     for cut, group in cac.groupby("cut", sort=True):
         table = group.pivot(index="level", columns="basis", values="value").dropna().sort_index()
         if table.shape[0] < 2 or table.shape[1] < 2:
@@ -187,7 +190,7 @@ def _allocations(kpis: pd.DataFrame) -> Iterator[Finding]:
         said = "; ".join(f"“{formats.plain(level, 40)}” by {formats.plain(basis)}" for basis, level in cheapest.items())
         yield _finding(
             "allocation-dependent",
-            "watch" if dearer >= ALLOCATION_GAP else "info",
+            "watch" if dearer >= ALLOCATION_GAP and cut in moved else "info",
             str(cut),
             f"Which level of {formats.plain(cut)} is cheapest to win depends on how shared spend is shared out: {said}. The "
             f"cheapest by one is {formats.percent(dearer)} dearer than the cheapest by another.",

@@ -9,14 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from icplab.core.config import Settings
-from icplab.core.errors import BadInput, Problem, nearest
 from icplab.core.schema import ARTEFACTS
 from icplab.core.stats.pooling import pool_estimates, pool_rates
 from icplab.core.stats.resample import REPLICATES
-from icplab.performance.cuts import build_levels
+from icplab.performance.cuts import COHORT, CROSS, find_levels
 from icplab.performance.facts import Facts, Slice, build_facts, set_levels, slice_level
 from icplab.performance.funnel import measure_funnel
-from icplab.performance.money import measure_money
+from icplab.performance.money import measure_money, measure_won
 from icplab.performance.pipeline import measure_pipeline
 from icplab.performance.rows import Row
 from icplab.performance.steps import measure_steps
@@ -27,6 +26,8 @@ from icplab.performance.winning import build_curve, measure_winning
 # Pooled over the levels of a cut: where small levels mislead most and a common population is plausible.
 POOLED_BASES = ("closed", "mean", "median", "won_median", "new_logo", "discounted", "12m", "accounts", "decided")
 MIN_POOLED_LEVELS = 2
+# Cuts of many small levels: win rates, cycle and value only; there is too little in a level for what customers are worth.
+BRIEF = ("owner", COHORT)
 TABLES = ("subscriptions", "spend", "activities", "leads", "stage_history", "targets", "rates")
 # Significant digits kept. Counts are exact, and so are rates; ends of intervals of money come from single-precision matrix
 # products, whose last digits may depend on the processor.
@@ -41,6 +42,7 @@ def measure_kpis(
     subscriptions: pd.DataFrame | None = None,
     spend: pd.DataFrame | None = None,
     activities: pd.DataFrame | None = None,
+    effort: pd.DataFrame | None = None,
     leads: pd.DataFrame | None = None,
     stage_history: pd.DataFrame | None = None,
     targets: pd.DataFrame | None = None,
@@ -63,8 +65,11 @@ def measure_kpis(
         One row per account (`features.build_accounts`); `account_id, family_id` and the column of the cut.
     subscriptions, spend, activities, leads, stage_history, targets, rates : DataFrame, optional
         Canonical tables; figures that need a missing one say `not_measured`.
+    effort : DataFrame, optional
+        What was done per account and month (`features.summarise_effort`); needed only where `activities` are summarised.
     cut : str
-        `all`, `segment`, `tier`, or a column of `accounts` or `opportunities`.
+        `all`, `segment`, `tier`, a column of `accounts` or `opportunities`, `cohort` (quarter of creation), or a cube of
+        account columns such as `region x employees`.
     levels : Series, optional
         Level of each account (index account_id) or opportunity (index opportunity_id); default: the column named
         `cut`, numbers in quartile bands. Rows without a level are in no level.
@@ -96,10 +101,10 @@ def measure_kpis(
     organisation share their fate; Wilson is used as it is only where each family has one opportunity.
     """
     given = (subscriptions, spend, activities, leads, stage_history, targets, rates)
-    tables = {"opportunities": opportunities, **dict(zip(TABLES, given, strict=True))}
+    tables = {"opportunities": opportunities, "effort": effort, **dict(zip(TABLES, given, strict=True))}
     facts = build_facts(tables, accounts, settings=settings, as_of=as_of, seed=seed, replicates=replicates)
     if levels is None and cut != "all":
-        levels = find_levels(cut, accounts, opportunities)
+        levels = find_levels(cut, accounts, opportunities, settings)
     return _as_artefact(_measure_cut(facts, cut, levels))
 
 
@@ -133,7 +138,7 @@ def measure_cuts(
     every = {**dict.fromkeys(TABLES), **tables, "opportunities": opportunities}
     facts = build_facts(every, accounts, settings=settings, as_of=as_of, seed=seed, replicates=replicates)
     parts = [_measure_cut(facts, "all", None)]
-    parts += [_measure_cut(facts, cut, find_levels(cut, accounts, opportunities)) for cut in cuts]
+    parts += [_measure_cut(facts, cut, find_levels(cut, accounts, opportunities, settings)) for cut in cuts]
     return _as_artefact(pd.concat(parts, ignore_index=True))
 
 
@@ -190,27 +195,9 @@ def build_curves(
     tables = {**dict.fromkeys(TABLES), "opportunities": opportunities}
     facts = build_facts(tables, accounts, settings=settings, as_of=as_of, seed=0, replicates=1)
     if levels is None and cut != "all":
-        levels = find_levels(cut, accounts, opportunities)
+        levels = find_levels(cut, accounts, opportunities, settings)
     parts = [_curve_of(piece) for piece in _slices(facts, cut, levels)]
     return pd.concat(parts, ignore_index=True)[columns]
-
-
-def find_levels(cut: str, accounts: pd.DataFrame, opportunities: pd.DataFrame) -> pd.Series:
-    """Levels of a column of accounts, else of opportunities."""
-    if cut in accounts:
-        return build_levels(accounts, cut)
-    if cut in opportunities:
-        return build_levels(opportunities, cut, "opportunity_id")
-    known = sorted({*accounts.columns, *opportunities.columns})
-    raise BadInput(
-        Problem(
-            "ICP-E100",
-            f"is no column of accounts or opportunities{nearest(cut, known)}",
-            fix="name a column, or give the levels",
-            column="cut",
-            value=cut,
-        )
-    )
 
 
 def _slices(facts: Facts, cut: str, levels: pd.Series | None) -> Iterator[Slice]:
@@ -237,6 +224,9 @@ def _measured_levels(facts: Facts, cut: str, levels: pd.Series | None) -> pd.Dat
 
 
 def _measure_level(piece: Slice) -> list[Row]:
+    if piece.cut in BRIEF or CROSS in piece.cut:
+        brief = [*measure_winning(piece), *measure_won(piece)]
+        return [*brief, *measure_attainment(piece, brief)]
     found = [*measure_winning(piece), *measure_money(piece), *measure_funnel(piece), *measure_steps(piece)]
     found += [*measure_velocity(piece), *measure_shares(piece), *measure_pipeline(piece)]
     return [*found, *measure_attainment(piece, found)]

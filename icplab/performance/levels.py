@@ -11,7 +11,7 @@ from icplab.core import formats
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.core.stats.pooling import pool_rates
-from icplab.performance.kpis import find_levels
+from icplab.performance.cuts import find_levels
 from icplab.performance.prepare import no_decision
 
 STEP = "20_performance"

@@ -36,8 +36,7 @@ def measure_money(piece: Slice) -> Iterator[Row]:
     """Rows of won_amount, acv, cac, payback_months, ltv, ltv_cac, grr, nrr and expansion of one level."""
     deals = piece.tables["opportunities"]
     won = deals[deals["won"] & piece.facts.inside(deals["closed_at"])]
-    yield from _won_amount(piece, won)
-    yield from measure_acv(piece)
+    yield from measure_won(piece)
     if not piece.facts.by_account:
         # Spend is shared by opportunities, so the cost of a customer can be told; what accounts are worth cannot.
         yield as_row(piece, "cac", "new_logo", cac(piece, "new_logo"), "money")
@@ -46,6 +45,13 @@ def measure_money(piece: Slice) -> Iterator[Row]:
         return
     yield from _acquisition(piece, won)
     yield from _retention(piece)
+
+
+def measure_won(piece: Slice) -> Iterator[Row]:
+    """Rows of won_amount and acv: what the won opportunities of a level bring."""
+    deals = piece.tables["opportunities"]
+    yield from _won_amount(piece, deals[deals["won"] & piece.facts.inside(deals["closed_at"])])
+    yield from measure_acv(piece)
 
 
 def _won_amount(piece: Slice, won: pd.DataFrame) -> Iterator[Row]:

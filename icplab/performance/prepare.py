@@ -100,16 +100,27 @@ def in_home_currency(
     return frame.assign(**{money: frame[money] * rate}), ""
 
 
-def effort_by_month(activities: pd.DataFrame, as_of: pd.Timestamp) -> tuple[pd.DataFrame, str]:
+def effort_by_month(
+    effort: pd.DataFrame | None, activities: pd.DataFrame, as_of: pd.Timestamp
+) -> tuple[pd.DataFrame, str]:
     """What sellers did per account and month: minutes where they are written down, else events; and which of the two."""
-    done = activities[(activities["occurred_at"] <= as_of) & activities["account_id"].notna()]
-    selling = done["type"].astype("str").str.lower().str.contains(SELLING).fillna(False).astype(bool)
-    done = done[selling] if selling.any() else done
-    timed = len(done) > 0 and float((done["minutes"] > 0).mean()) >= TIMED
-    month = done["occurred_at"].dt.to_period("M").dt.to_timestamp().astype(DATE)
-    effort = done["minutes"].fillna(0.0).astype("float64") if timed else pd.Series(1.0, index=done.index)
-    keys = [done["account_id"], month.rename("month")]
-    return effort.rename("effort").groupby(keys).sum().reset_index(), "minutes" if timed else "events"
+    if effort is None or not len(effort.columns):
+        done = activities[(activities["occurred_at"] <= as_of) & activities["account_id"].notna()]
+        effort = pd.DataFrame(
+            {
+                "account_id": done["account_id"],
+                "month": done["occurred_at"].dt.to_period("M").dt.to_timestamp().astype(DATE),
+                "type": done["type"],
+                "events": 1,
+                "timed": (done["minutes"] > 0).fillna(False).astype("int64"),
+                "minutes": done["minutes"].fillna(0.0).astype("float64"),
+            }
+        )
+    selling = effort["type"].astype("str").str.lower().str.contains(SELLING).fillna(False).astype(bool)
+    done = effort[selling] if selling.any() else effort
+    timed = len(done) > 0 and float(done["timed"].sum() / done["events"].sum()) >= TIMED
+    size = done["minutes" if timed else "events"].astype("float64").rename("effort")
+    return size.groupby([done["account_id"], done["month"]]).sum().reset_index(), "minutes" if timed else "events"
 
 
 def stage_dates(

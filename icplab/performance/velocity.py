@@ -32,7 +32,7 @@ def measure_velocity(piece: Slice) -> Iterator[Row]:
         piece.facts.common["velocity"] = parts
         return
     whole = _parts_of_all(piece.facts)
-    for part in PARTS:
+    for part in PARTS if whole else ():
         yield as_row(piece, "velocity_factor", part, _factor(part, parts[part], whole[part]), "ratio")
 
 
