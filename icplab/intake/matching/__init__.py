@@ -55,6 +55,8 @@ def match_accounts(batches: dict[str, Batch], settings: Settings, folder: Path) 
         accounts.problems += problems
         return Matching()
     found = find_pairs(live, settings)
+    if found.empty and not answers:
+        return Matching()
     found["said"] = [answers.get(pair, "") for pair in _pairs(found)]
     order = survivor_order(batches)
     _join(found, roots, answers, settings.matching.merge)
@@ -79,7 +81,10 @@ def find_pairs(accounts: pd.DataFrame, settings: Settings | None = None) -> pd.D
         return _no_pairs()
     prints = build_fingerprints(accounts, wanted.columns)
     words = word_table(prints)
-    found = compare_pairs(prints, words, candidate_pairs(prints, words))
+    candidates = candidate_pairs(prints, words)
+    if candidates.empty:
+        return _no_pairs()
+    found = compare_pairs(prints, words, candidates)
     found["verdict"] = judge_pairs(found, wanted.clear, wanted.ask)
     found = found[(found["verdict"] != "apart") & ~_one_family(accounts, prints, found)].reset_index(drop=True)
     names = accounts.set_index("account_id")["name"].reindex(prints["account_id"])
