@@ -59,6 +59,9 @@ bench-recovery: .venv/ready ## planted truth: what the method finds against a Ba
 bench-duplicates: .venv/ready ## planted duplicate accounts: recall and precision over ten seeds and two vocabularies, seconds by size
 	$(BIN)/python -m benchmarks.duplicates --sizes
 
+bench-coverage: .venv/ready ## how often the 95 % intervals of key figures hold a known truth
+	$(BIN)/python -m benchmarks.coverage
+
 bench-speed: .venv/ready ## start-up and run time against their peers in the same run
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.account_table

@@ -13,6 +13,7 @@ from icplab.core.stats.intervals import (
     effective_trials,
     jeffreys,
     percentile,
+    widened,
     wilson,
 )
 from icplab.core.stats.resample import draw_weights
@@ -67,6 +68,13 @@ def test_percentile_of_mostly_undefined_draws_is_undefined():
     draws = np.r_[np.full(200, np.nan), np.arange(800.0)]
     assert np.isnan(percentile(draws)[0])
     assert percentile(np.arange(1001.0)) == (pytest.approx(25), pytest.approx(975))
+
+
+def test_percentiles_are_widened_for_few_units_only():
+    # 20 units: sqrt(20/19) x t(19) = 1.0260 x 2.0930 = 2.1474 normal widths, which is a level of 0.96824.
+    assert widened(20) == pytest.approx(0.96824, abs=1e-5)
+    assert widened(2000) == pytest.approx(0.95, abs=1e-3)
+    assert widened(1) == 0.95
 
 
 def test_cox_interval_equals_the_published_example():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from icplab.core.stats.intervals import clustered_proportion, effective_trials, percentile, wilson
+from icplab.core.stats.intervals import clustered_proportion, effective_trials, percentile, widened, wilson
 from icplab.core.stats.resample import ratio
 from icplab.performance.facts import Slice
 
@@ -135,10 +135,20 @@ def mean_ratio(
 
 
 def resampled(
-    piece: Slice, kpi: str, basis: str, value: float, draws: Array, *, unit: str, n: float, minimum: int, note: str = ""
+    piece: Slice,
+    kpi: str,
+    basis: str,
+    value: float,
+    draws: Array,
+    *,
+    unit: str,
+    n: float,
+    minimum: int,
+    units: float = 0,
+    note: str = "",
 ) -> Row:
-    """Any statistic with the percentile interval of its draws."""
-    low, high = (float(e) for e in percentile(draws))
+    """Any statistic with the percentile interval of its draws, widened for few families (`units`, by default `n`)."""
+    low, high = (float(e) for e in percentile(draws, widened(units or n)))
     known = np.isfinite(value) and np.isfinite(low)
     positive = draws[np.isfinite(draws) & (draws > 0)]
     return row(

@@ -176,7 +176,16 @@ def _curve_rows(piece: Slice, deals: pd.DataFrame, horizon: int) -> Iterator[Row
     drawn = first_day_at_or_below(draws.days, draws.survival, 0.5)
     never = "" if np.isfinite(median) else "fewer than half are closed by the longest time observed"
     yield rows.resampled(
-        piece, "cycle_days", "any_close_median", median, drawn, unit="days", n=n, minimum=minimum, note=never
+        piece,
+        "cycle_days",
+        "any_close_median",
+        median,
+        drawn,
+        unit="days",
+        n=n,
+        minimum=minimum,
+        units=units,
+        note=never,
     )
 
 
@@ -188,12 +197,21 @@ def _cycles(piece: Slice, closed: pd.DataFrame) -> Iterator[Row]:
             yield rows.not_measured(piece, "cycle_days", basis, "days", "nothing won with both dates in the window")
         return
     weights = piece.weights[:, won["unit"].to_numpy()]
-    days, minimum = won["days"].to_numpy(), piece.facts.settings.plan.minimum_n
+    days, minimum, families = won["days"].to_numpy(), piece.facts.settings.plan.minimum_n, won["unit"].nunique()
     for basis, share in (("won_median", 0.5), ("won_p75", 0.75)):
         draws = quantile_draws(days, weights, share)
         note = f"won in {piece.facts.window}; won deals only, so it says nothing about deals that stay open"
         value = float(np.quantile(days, share))
         piece.memory[basis] = Figure(value, draws, len(won))
         yield rows.resampled(
-            piece, "cycle_days", basis, value, draws, unit="days", n=len(won), minimum=minimum, note=note
+            piece,
+            "cycle_days",
+            basis,
+            value,
+            draws,
+            unit="days",
+            n=len(won),
+            minimum=minimum,
+            units=families,
+            note=note,
         )

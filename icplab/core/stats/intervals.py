@@ -140,6 +140,21 @@ def percentile(draws: npt.NDArray, level: float = LEVEL) -> tuple[Array, Array]:
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
 
+def widened(units: float, level: float = LEVEL) -> float:
+    """Level at which percentiles of resampled values cover `level` when few units are resampled.
+
+    Notes
+    -----
+    Expanded percentile interval (Hesterberg 2015): resampling n units understates the variance by (n - 1) / n and knows
+    nothing of the t distribution; both matter below some fifty units.
+    """
+    from scipy.special import ndtr, stdtrit
+
+    if units < 2:
+        return level
+    return float(2 * ndtr(np.sqrt(units / (units - 1)) * stdtrit(units - 1, (1 + level) / 2)) - 1)
+
+
 def bca(estimate: float, draws: npt.NDArray, jackknife: npt.NDArray, level: float = LEVEL) -> tuple[float, float]:
     """Bias-corrected and accelerated interval of one statistic.
 
