@@ -66,8 +66,13 @@ def analyse(market, seed: int) -> tuple[Answer, dict[str, float]]:
     return answer, {"natural": float(found.verdict == "natural")}
 
 
-def performance_findings(market, seed: int) -> tuple[list[Finding], pd.DataFrame, dict[str, pd.Series]]:
-    """Findings of the performance step as its notebook calls them (fewer resamples), the opportunities, and their levels per cut."""
+def performance_findings(
+    market, seed: int, compare: bool = True
+) -> tuple[list[Finding], pd.DataFrame, dict[str, pd.Series]]:
+    """Findings of the performance step as its notebook calls them, the opportunities, and their levels per cut.
+
+    With fewer resamples; without `compare` the comparison of crude with standardised rates, and so `reversal`, is left out.
+    """
     settings = settings_of(market)
     as_of = pd.Timestamp(settings.workspace.as_of).as_unit("us")
     seen = features.view_on(market.tables, as_of)
@@ -78,7 +83,7 @@ def performance_findings(market, seed: int) -> tuple[list[Finding], pd.DataFrame
     shown = performance.choose_cuts(catalogue, settings)["cut"].tolist()
     cuts = performance.choose_cuts(catalogue, settings, most=40, most_levels=40)["cut"].tolist()
     kpis = performance.measure_kpis(opportunities, targets=seen["targets"], replicates=100, **given)
-    compared = performance.compare_cuts(opportunities, cuts, replicates=80, **given)
+    compared = performance.compare_cuts(opportunities, cuts if compare else [], replicates=80, **given)
     dated = {name: seen[name] for name in ("events", "stage_history")}
     looked = {"cuts": cuts, "shown": shown, "comparisons": compared}
     found = performance.findings(kpis, opportunities=opportunities, **looked, **dated, **given)

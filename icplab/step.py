@@ -145,6 +145,19 @@ class Step:
             else []
         )
 
+    @cached_property
+    def exploratory(self) -> tuple[str, ...]:
+        """Lines of the plan decided after data had been seen: against the run before, and against this run's first step."""
+        from icplab.align import compare_plans, draft_plan
+
+        plan, said = draft_plan(self.settings), []
+        before = self.previous
+        for store, when in ((before, "in the run before"), (self.store, "when this run began")):
+            known = store is not None and (store is before or self.name != STEPS[0]) and store.has("plan")
+            changed = compare_plans(plan, store.read_json("plan") if store is not None and known else None)
+            said += [f"{r['line']} is {r['now']}, was {r['before']} {when}" for r in changed.to_dict("records")]
+        return tuple(dict.fromkeys(said))
+
     def read(self, name: str) -> pd.DataFrame:
         """An artefact of this run."""
         return self.store.read(name)

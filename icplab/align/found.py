@@ -32,7 +32,11 @@ NOTE_CODES = {
 
 
 def findings(
-    settings: Settings, inputs: Mapping[str, Any], coverage: pd.DataFrame, reach: pd.DataFrame
+    settings: Settings,
+    inputs: Mapping[str, Any],
+    coverage: pd.DataFrame,
+    reach: pd.DataFrame,
+    changed: pd.DataFrame | None = None,
 ) -> list[Finding]:
     """Sentences of the align step: notes of the intake, thin data, and questions these data cannot answer.
 
@@ -44,6 +48,8 @@ def findings(
         What the intake found: `notes` (code, message, fix, file, column, value, count, finding).
     coverage, reach : DataFrame
         From `measure_coverage` and `measure_reach`.
+    changed : DataFrame, optional
+        From `compare_plans`: lines of the plan that differ from the run before.
 
     Returns
     -------
@@ -51,11 +57,29 @@ def findings(
         One per kind of note and place, with its count; `low-coverage`, `insufficient-evidence`, `defaults-taken`.
     """
     return [
+        *_plan_changed(changed),
         *_notes(inputs.get("notes", [])),
         *_thin(coverage),
         *_cannot_tell(reach),
         *_defaults(settings),
     ]
+
+
+def _plan_changed(changed: pd.DataFrame | None) -> Iterator[Finding]:
+    """Lines of the plan that were changed after an earlier run had shown results."""
+    if changed is None or not len(changed):
+        return
+    named = "; ".join(f"{row['line']} was {row['before']}, is {row['now']}" for row in changed[:5].to_dict("records"))
+    yield Finding(
+        "plan-changed",
+        STEP,
+        "watch",
+        "analysis plan",
+        f"The plan changed after results had been seen: {named}{' and more' if len(changed) > 5 else ''}. What rests on it is "
+        "exploratory for data up to the run before, and confirmed only by what comes after.",
+        {"lines": len(changed)},
+        action="Record in the council's register why the plan was changed.",
+    )
 
 
 def _notes(notes: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:

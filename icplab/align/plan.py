@@ -37,6 +37,23 @@ def draft_plan(settings: Settings) -> dict[str, Any]:
     }
 
 
+def compare_plans(plan: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> pd.DataFrame:
+    """Lines in which a plan differs from an earlier one: `line, before, now`, in the order of the plan.
+
+    What rests on such a line was decided after data had been seen, so it is exploratory. Without an earlier plan nothing
+    differs. A line that only one of the two versions of icplab knows is left out.
+    """
+    rows = []
+    for section, decided in plan.items() if earlier else ():
+        before = (earlier or {}).get(section)
+        if not isinstance(decided, Mapping) or not isinstance(before, Mapping):
+            continue
+        for key, value in decided.items():
+            if key in before and _same(value) != _same(before[key]):
+                rows.append((f"{section}.{key}", _same(before[key]), _same(value)))
+    return pd.DataFrame(rows, columns=["line", "before", "now"]).astype("str")
+
+
 def list_goals(settings: Settings) -> pd.DataFrame:
     """Goals and trade-offs as a table `goal, value, meaning`, one row each, what was not given said so."""
     goals, capacity = settings.goals, settings.capacity
@@ -84,7 +101,31 @@ def _rules(settings: Settings) -> list[str]:
         f"Among supported traits at most {plan.fdr:.0%} false discoveries are accepted.",
         f"At most {plan.alarms_per_year:g} false alarms a year and family of figures.",
         f"The value metric is {plan.value_metric}.",
+        _capacities(settings),
+        f"Traits looked at: {', '.join(plan.candidates) or 'every column that is not excluded'}; "
+        f"never used: {', '.join(plan.excluded) or 'none named'}.",
+        f"Key figures are cut by {', '.join(plan.cuts) or 'the columns that are filled best and have few levels'}.",
     ]
+
+
+def _capacities(settings: Settings) -> str:
+    given = {
+        "tier 1": settings.capacity.tier_1,
+        "tier 2": settings.capacity.tier_2,
+        "tier 3": settings.capacity.tier_3,
+    }
+    known = [f"{tier} {formats.integer(n)}" for tier, n in given.items() if n is not None]
+    said = f"Accounts the team can work in a quarter: {', '.join(known)}."
+    return said if known else "No capacity is given: tier 1 is the best fifth of the accounts."
+
+
+def _same(value: object) -> str:
+    """A setting as text, the same whether it was read from a file or from JSON."""
+    if isinstance(value, list | tuple):
+        return ", ".join(_same(v) for v in value) or "none"
+    return (
+        "not given" if value is None else f"{value:g}" if isinstance(value, int | float) else formats.plain(value, 120)
+    )
 
 
 def _percent(value: float | None) -> str:

@@ -7,7 +7,7 @@ from icplab.performance.cells import choose_cube, compare_cells
 from icplab.performance.compare import compare_cuts, compare_standardised
 from icplab.performance.cost import compare_allocations
 from icplab.performance.cuts import build_levels, choose_cuts, quarter_of, usual_cuts
-from icplab.performance.found import find_plan_gaps, findings
+from icplab.performance.found import find_plan_gaps, find_segment_gaps, findings
 from icplab.performance.kpis import build_curves, build_forest, measure_cuts, measure_kpis
 from icplab.performance.levels import place_opportunities
 from icplab.performance.paper import compare_claims, find_paper, list_claims
@@ -49,6 +49,7 @@ __all__ = [
     "draw_shares",
     "find_paper",
     "find_plan_gaps",
+    "find_segment_gaps",
     "findings",
     "list_claims",
     "measure_cuts",

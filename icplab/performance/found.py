@@ -111,6 +111,35 @@ def findings(
     ]
 
 
+def find_segment_gaps(
+    kpis: pd.DataFrame,
+    opportunities: pd.DataFrame,
+    segments: pd.DataFrame,
+    assignments: pd.Series,
+    *,
+    settings: Settings,
+    as_of: pd.Timestamp,
+    seed: int,
+) -> list[Finding]:
+    """Segments that miss their plan, and segments that are attractive on paper only, said by the step on segments.
+
+    Parameters
+    ----------
+    kpis : DataFrame
+        Rows of `measure_kpis` with the cut `segment`.
+    segments : DataFrame
+        `segment_id, segment`.
+    assignments : Series
+        Segment id of each account (index account_id).
+    """
+    step = "30_segments"
+    claims = list_claims(settings, opportunities.iloc[:0], opportunities.iloc[:0], segments=segments)
+    claims = claims[claims["cut"] == "segment"]
+    level = opportunities.set_index("opportunity_id")["account_id"].map(assignments)
+    compared = compare_claims(claims, opportunities, {"segment": level}, settings, as_of, seed)
+    return [*find_plan_gaps(kpis, opportunities, step), *find_paper(claims, compared, settings, step)]
+
+
 def _finding(code: str, severity: str, subject: str, sentence: str, numbers: dict, action: str = "") -> Finding:
     return Finding(code, STEP, severity, subject, sentence, numbers, action=action)
 

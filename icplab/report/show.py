@@ -118,6 +118,7 @@ def header_facts(step: Any) -> list[tuple[str, str]]:
         ("Data", _data_fact(inputs)),
         ("Vintage", _vintage(getattr(step, "tables", None) or {}, step.as_of)),
         ("Currency", fmt.plain(workspace.currency)),
+        ("Exploratory, as the plan was changed", fmt.plain("; ".join(getattr(step, "exploratory", ())), 600)),
         ("icplab", _version()),
     ]
     return [(label, value) for label, value in facts if value]
