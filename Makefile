@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 	$(BIN)/python -m compileall -q icplab
 	@touch .venv/ready
 
-.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-duplicates bench-speed fuzz bench-features test-cluster clean
+.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-quick bench-duplicates bench-speed fuzz bench-features test-cluster clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -54,7 +54,11 @@ lock: ## write both lock files anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra spark --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements-spark.lock
 
 bench-recovery: .venv/ready ## planted truth: what the method finds against a Bayes oracle and a naive analyst
+	$(BIN)/python -m benchmarks.performance_recovery
 	$(BIN)/python -m benchmarks.recovery
+
+bench-quick: .venv/ready ## the key figures' part of bench-recovery with few seeds, in minutes
+	$(BIN)/python -m benchmarks.performance_recovery --quick
 
 bench-duplicates: .venv/ready ## planted duplicate accounts: recall and precision over ten seeds and two vocabularies, seconds by size
 	$(BIN)/python -m benchmarks.duplicates --sizes

@@ -223,3 +223,93 @@ def test_a_field_filled_after_winning_is_pointed_at():
     assert found.subject == "contract_tier"
     assert found.severity == "info"
     assert "filled after the outcome" in found.sentence
+
+
+def goal_kpis() -> pd.DataFrame:
+    """Two levels: `big` has the larger deals, `fast` the shorter cycle; all else is alike."""
+    rows = [
+        (kpi, basis, level, value)
+        for kpi, basis, big, fast in (
+            ("win_rate", "closed", 0.25, 0.25),
+            ("acv", "median", 50_000.0, 10_000.0),
+            ("cycle_days", "won_median", 120.0, 40.0),
+            ("grr", "12m", 0.90, 0.90),
+            ("expansion", "12m", 0.10, 0.10),
+        )
+        for level, value in (("big", big), ("fast", fast))
+    ]
+    table = pd.DataFrame(rows, columns=["kpi", "basis", "level", "pooled"])
+    ends = {"pooled_low": table["pooled"] * 0.9, "pooled_high": table["pooled"] * 1.1}
+    return table.assign(cut="segment", period="all", status="ok", **ends)
+
+
+def goals(**given: float) -> Settings:
+    return Settings(goals=Goals(**given))  # type: ignore[arg-type]
+
+
+def test_the_trade_offs_are_weights_that_add_up_to_one():
+    weights = align.weigh_goals(Goals(deal_size_vs_velocity=0.25, land_vs_expand=0.6)).set_index("measure")["weight"]
+    assert weights.sum() == pytest.approx(1)
+    assert weights.to_dict() == pytest.approx(
+        {"win rate": 0.3, "deal size": 0.075, "velocity": 0.225, "retention": 0.2, "expansion": 0.2}
+    )
+
+
+def test_turning_a_trade_off_turns_the_order_and_the_table_says_where():
+    first = [
+        align.rank_by_goals(goal_kpis(), "segment", goals(deal_size_vs_velocity=w))["level"][0] for w in (0.9, 0.1)
+    ]
+    assert first == ["big", "fast"]
+    turns = align.measure_sensitivity(goal_kpis(), "segment", goals(deal_size_vs_velocity=0.9)).set_index("trade_off")
+    assert turns.loc["deal_size_vs_velocity", "lower"] == pytest.approx(0.5, abs=0.02)
+    assert turns.loc["deal_size_vs_velocity", "lower_leader"] == "fast"
+    assert turns.loc["deal_size_vs_velocity", "orders"] == 2
+    leaders = align.show_leaders(goal_kpis(), "segment", goals()).set_index("land against expand")
+    assert leaders.loc["1.00", ["deal size 0.00", "deal size 1.00"]].tolist() == ["fast", "big"]
+
+
+def test_a_segment_below_the_margin_floor_is_screened_whatever_it_scores():
+    settings = goals(deal_size_vs_velocity=0.9, margin_floor=0.5)
+    table = align.rank_by_goals(goal_kpis(), "segment", settings, margins=pd.Series({"big": 0.4, "fast": 0.6}))
+    assert table["level"].tolist() == ["fast", "big"]
+    assert table["screened"].tolist() == [False, True]
+    assert align.measure_sensitivity(goal_kpis(), "segment", settings, margins=pd.Series({"big": 0.4})).empty
+
+
+def test_a_measure_that_differs_by_no_more_than_chance_hardly_orders_levels():
+    kpis = (
+        goal_kpis().query("kpi == 'acv'").assign(pooled=[10_500.0, 10_000.0], pooled_low=5_000.0, pooled_high=20_000.0)
+    )
+    table = align.rank_by_goals(kpis, "segment", goals(deal_size_vs_velocity=1.0, land_vs_expand=1.0))
+    assert 0.4 < table["p_first"][0] < 0.65
+    assert "velocity" in table["missing"][0]
+
+
+def test_a_plan_that_was_changed_names_the_lines_and_an_unchanged_one_none():
+    before = json.loads(json.dumps(align.draft_plan(Settings())))
+    assert align.compare_plans(align.draft_plan(Settings()), before).empty
+    now = align.draft_plan(Settings(plan=Plan(horizon_days=180), goals=Goals(margin_floor=0.5)))
+    changed = align.compare_plans(now, before)
+    assert changed.set_index("line")[["before", "now"]].to_dict("index") == {
+        "plan.horizon_days": {"before": "365", "now": "180"},
+        "goals.margin_floor": {"before": "not given", "now": "0.5"},
+    }
+    words = {c: pd.Series([], dtype="str") for c in ("data_class", "field")}
+    nothing = pd.DataFrame({**words, **{c: pd.Series([], dtype="float64") for c in ("n", "fill_rate", "won", "lost")}})
+    (said,) = [f for f in align.findings(Settings(), {}, nothing, no_reach(), changed) if f.code == "plan-changed"]
+    assert said.severity == "watch"
+    assert "plan.horizon_days was 365, is 180" in said.sentence
+
+
+def test_a_page_whose_settings_left_the_plan_says_that_it_is_exploratory(tmp_path):
+    from icplab.report.show import header_facts
+    from icplab.step import Step
+
+    (tmp_path / "steps" / "10_align").mkdir(parents=True)
+    first = Step("10_align", tmp_path, Settings(), pd.Timestamp("2026-06-30"), 1, {})
+    first.write_json("plan", align.draft_plan(Settings()))
+    same = Step("20_performance", tmp_path, Settings(), pd.Timestamp("2026-06-30"), 1, {})
+    other = replace(same, settings=Settings(plan=Plan(window_days=90)))
+    assert same.exploratory == ()
+    assert other.exploratory == ("plan.window_days is 90, was 730 when this run began",)
+    assert any("plan.window_days is 90" in value for _, value in header_facts(other))

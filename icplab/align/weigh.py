@@ -179,7 +179,7 @@ def say_order(ranking: pd.DataFrame, sensitivity: pd.DataFrame) -> str:
         for side, way in (("lower", "at"), ("higher", "at"))
         if np.isfinite(row[side])
     ]
-    return f"{said}; {'; '.join(turns)}" if turns else f"{said}; no setting of the trade-offs changes that"
+    return f"{said}; {'; '.join(turns)}" if turns else f"{said}; neither trade-off by itself changes that"
 
 
 def margins_of(opportunities: pd.DataFrame, levels: pd.Series) -> pd.Series:
