@@ -258,7 +258,7 @@ def test_segments_that_people_call_attractive_are_held_to_their_results():
 def test_an_order_that_depends_on_the_allocation_is_said():
     rows = [("new_logo", "a", 100.0), ("new_logo", "b", 130.0), ("new_logo_by_accounts", "a", 150.0), ("new_logo_by_accounts", "b", 110.0)]  # fmt: skip
     kpis = pd.DataFrame(rows, columns=["basis", "level", "value"]).assign(
-        kpi="cac", cut="region", period="all", status="ok"
+        kpi="cac", n=90.0, cut="region", period="all", status="ok"
     )
     (said,) = found._allocations(kpis)
     assert (said.code, said.severity) == ("allocation-dependent", "watch")
