@@ -14,6 +14,7 @@ from icplab.core.config import Settings
 from icplab.core.errors import Problem
 from icplab.core.schema import ALL, UNASSIGNED, WHOLE_MARKET
 from icplab.intake.batch import MASKED, SECRET, Batch, is_among, listed
+from icplab.intake.coded import decoded
 from icplab.intake.records import plain_name
 
 # Dates on which a record itself came into being; planned dates of activities, campaigns and contracts may lie ahead.
@@ -111,7 +112,7 @@ def check_units(batch: Batch, column: str) -> None:
     log = np.log(amount.where(amount > 0))
     if log.notna().sum() < 4 * UNIT_LEAST:
         return
-    groups = batch.frame["product"].fillna("") if "product" in batch.frame else pd.Series("", index=log.index)
+    groups = decoded(batch.frame["product"]).fillna("") if "product" in batch.frame else pd.Series("", index=log.index)
     sizes = log.notna().groupby(groups).transform("sum")
     groups = groups.where(sizes >= ONE_SIDED_LEAST, "")
     away = log - log.groupby(groups).transform("median")
@@ -180,7 +181,7 @@ def _stage_order(settings: Settings) -> dict[str, int]:
 
 def _goes_back(frame: pd.DataFrame, order: dict[str, int]) -> pd.Series:
     """Whether a stage was entered on a later day than one that comes after it."""
-    place = frame["stage"].map(order)
+    place = decoded(frame["stage"]).map(order)
     rows = pd.DataFrame({"of": frame["opportunity_id"], "at": frame["entered_at"], "place": place}).dropna()
     days = rows.groupby(["of", "at"])["place"].max().groupby("of").cummax()
     before = days.groupby("of").shift()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ import pandas as pd
 from icplab.core.config import Settings, Source
 from icplab.core.schema import DTYPES, Column
 from icplab.intake.batch import Batch, listed, shown_text, toml_text
+from icplab.intake.coded import Words, is_coded, recoded
 from icplab.intake.dates import type_dates
 
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
@@ -35,11 +38,13 @@ def type_batch(batch: Batch, settings: Settings) -> None:
     typed = {}
     for column in batch.table.columns:
         if column.name in batch.frame:
-            typed[column.name] = _type_column(batch, column, source, settings)
+            typed[column.name] = _by_word(
+                batch, column.name, partial(_type_column, column=column, source=source, settings=settings)
+            )
         else:
             typed[column.name] = pd.Series(index=batch.frame.index, dtype=DTYPES[column.kind])
     for name in batch.frame.columns.difference(list(typed), sort=True):
-        typed[name] = _clean_text(batch, name, source)
+        typed[name] = _by_word(batch, name, partial(_clean_text, name=name, source=source))
     batch.frame = pd.DataFrame(typed, index=batch.frame.index)
     for name, factor in source.multiply.items():
         if name in batch.frame and batch.frame[name].dtype == "float64":
@@ -47,6 +52,13 @@ def type_batch(batch: Batch, settings: Settings) -> None:
         else:
             message = "is not a column of numbers to multiply"
             batch.say("ICP-E100", message, fix=f"correct [sources.{batch.table.name}] multiply", column=name)
+
+
+def _by_word(batch: Batch, name: str, make: Callable[[Batch], pd.Series]) -> pd.Series:
+    """A column typed by `make`; of a coded column each distinct word once."""
+    if not is_coded(batch.frame[name]):
+        return make(batch)
+    return recoded(batch.frame[name], make(Words(batch, name)))
 
 
 def _type_column(batch: Batch, column: Column, source: Source, settings: Settings) -> pd.Series:
@@ -83,7 +95,8 @@ def _without_missing(batch: Batch, name: str, text: pd.Series, source: Source) -
     """Text with words that stand for nothing as null; words other than a blank are counted in a note."""
     blank = text == ""
     words = text.isin(source.missing) & ~blank
-    batch.note(words & batch.live, "ICP-R075", "stands for a missing value; taken as empty", column=name)
+    message = "stands for a missing value; taken as empty"
+    batch.note(words, "ICP-R075", message, column=name, only_live=True)
     return text.mask(words | blank)
 
 
@@ -95,9 +108,8 @@ def _clean_text(batch: Batch, name: str, source: Source) -> pd.Series:
     changed = {u: c for u, c in changed.items() if u != c}
     if changed:
         text = text.map(changed).where(text.isin(list(changed)), text).astype("str")
-    batch.note(
-        (text != given) & batch.live, "ICP-R081", "outer white space or invisible characters removed", column=name
-    )
+    message = "outer white space or invisible characters removed"
+    batch.note(text != given, "ICP-R081", message, column=name, only_live=True)
     _note_lookalikes(batch, name, text)
     if name not in batch.table.by_name:
         text = _without_doubles(batch, name, text)
@@ -109,9 +121,8 @@ def _note_lookalikes(batch: Batch, name: str, text: pd.Series) -> None:
     mixed = [u for u in text[~text.str.isascii()].unique() if _MIXED_SCRIPT.search(u)]
     if mixed:
         message = "mixes letters of two alphabets that look alike; kept as it is"
-        batch.note(
-            text.isin(mixed) & batch.live, "ICP-W081", message, fix="type the word again in the CRM", column=name
-        )
+        fix = "type the word again in the CRM"
+        batch.note(text.isin(mixed), "ICP-W081", message, fix=fix, column=name, only_live=True)
 
 
 def _without_doubles(batch: Batch, name: str, text: pd.Series) -> pd.Series:
@@ -122,7 +133,7 @@ def _without_doubles(batch: Batch, name: str, text: pd.Series) -> pd.Series:
         return text
     doubled = text.isin(list(changed))
     message = "members that stand twice in a list, or are blank, taken once"
-    batch.note(doubled & batch.live, "ICP-R078", message, column=name)
+    batch.note(doubled, "ICP-R078", message, column=name, only_live=True)
     return text.map(changed).where(doubled, text).astype("str")
 
 
@@ -167,7 +178,7 @@ def _allowed(batch: Batch, column: Column, given: pd.Series, source: Source) -> 
 
 def note_unmapped(batch: Batch, name: str, unknown: pd.Series, allowed: tuple[str, ...]) -> None:
     """Stop on values outside a closed list: all of them with counts, and a block for `icplab.toml` to start from."""
-    counts = batch.frame[name][unknown].value_counts().sort_index()
+    counts = batch.count_values(name, unknown).sort_index()
     counts = counts.sort_values(ascending=False, kind="stable")
     said = listed((f'"{shown_text(v)}" ({n:,}×)' for v, n in counts.items()), MOST_VALUES)
     guesses = [f'{toml_text(v)} = "{_guess(str(v), allowed)}"' for v in counts.index[:MOST_VALUES]]
