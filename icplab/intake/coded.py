@@ -22,7 +22,7 @@ class Words(Batch):
         words = words_of(batch.frame[name])
         none = np.zeros(len(words), dtype=np.int64)
         super().__init__(batch.table, pd.DataFrame({name: words}), batch.files, none, none, none)
-        self.batch, self.codes = batch, codes_of(batch.frame[name])
+        self.batch, self.codes, self.text = batch, codes_of(batch.frame[name]), batch.text
 
     def note(
         self,

@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
-LEAST_BYTES = 8 << 20  # below this the careful reader takes no time worth saving
+# Tests read their small files in blocks too by setting this variable.
+LEAST_BYTES = int(
+    os.environ.get("ICPLAB_LARGE_BYTES", 8 << 20)
+)  # below this the careful reader takes no time worth saving
 BLOCK = 16 << 20  # bytes read at a time
 HEAD = 1 << 20  # bytes in which header and delimiter are looked for
 READERS = max(2, min(4, os.cpu_count() or 1))
