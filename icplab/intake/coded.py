@@ -23,6 +23,7 @@ class Words(Batch):
         none = np.zeros(len(words), dtype=np.int64)
         super().__init__(batch.table, pd.DataFrame({name: words}), batch.files, none, none, none)
         self.batch, self.codes, self.text = batch, codes_of(batch.frame[name]), batch.text
+        self._follow()
 
     def note(
         self,
@@ -41,10 +42,17 @@ class Words(Batch):
             values = None if shown is None else np.asarray(shown, dtype=object)[self.codes]
             spread = mask[self.codes]
             self.batch.note(spread, code, message, fix=fix, column=column, shown=values, only_live=only_live)
+            self._follow()
 
     def say(self, code: str, message: str, *, fix: str = "", column: str = "", value: str = "", count: int = 1) -> None:
         """A problem of the table as a whole."""
         self.batch.say(code, message, fix=fix, column=column, value=value, count=count)
+
+    def _follow(self) -> None:
+        """A word is stopped when all records that hold it are."""
+        if self.batch.stopped.any():
+            going = np.bincount(self.codes[~self.batch.stopped], minlength=len(self.stopped))
+            self.stopped = going == 0
 
     def count_values(self, name: str, rows: pd.Series) -> pd.Series:
         """Records per marked word."""

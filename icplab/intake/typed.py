@@ -295,7 +295,8 @@ def _note_odd(batch: Batch, column: Column, text: pd.Series, odd: pd.Series, sou
         fix = f'if "," separates thousands, declare thousands = "," in {where}'
     elif _matches(text, r"\D*[\d.]*,\d+\D*")[other].any():
         fix = f'if "," is the decimal sign, declare decimal = "," (and thousands = ".") in {where}'
-    batch.note(other, "ICP-E064", "is not a number in the declared notation", fix=fix, column=name)
+    message = "is not a number in the declared notation"
+    batch.note(other, "ICP-E064", message, fix=fix, column=name, only_live=True)
 
 
 def _as_rate(batch: Batch, column: Column, number: pd.Series, text: pd.Series) -> pd.Series:
