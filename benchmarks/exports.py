@@ -56,7 +56,7 @@ def write_workspace(folder: Path, rows: int, *, untidy: bool, seed: int = 7) -> 
     """
     folder.mkdir(parents=True, exist_ok=True)
     accounts = max(rows // 4, 1)
-    ids = _joined("001", _digits(np.arange(accounts), 15))
+    ids = _joined("ACC-", _digits(np.arange(accounts), 10))
     with (folder / "accounts.csv").open("wb") as file:
         file.write(b"account_id,name,region\n")
         _write(file, [ids, _joined("Company ", _digits(np.arange(accounts), 7)), _pick(_draw(seed), REGIONS, accounts)])
@@ -85,12 +85,12 @@ def _columns(draw: np.random.Generator, start: int, count: int, accounts: int, u
     created = draw.integers(0, 1460, count)
     closed = created + draw.integers(1, 250, count)
     number = _digits(np.arange(start, start + count), 9)
-    account = _joined("001", _digits(draw.integers(0, accounts, count), 15))
+    account = _joined("ACC-", _digits(draw.integers(0, accounts, count), 10))
     name = _joined('"Company ', _digits(draw.integers(0, accounts, count), 7), ", ", _pick(draw, PRODUCTS, count), '"')
-    step = _joined('"Call back in week ', _text(draw.integers(1, 53, count)), '\nthen send the paper, signed"')
+    step = _joined('"Call back in calendar week ', _text(draw.integers(1, 53, count)), '\nthen send the paper, signed"')
     step = _blanked(draw, step, 0.35, untidy)
     return [
-        _joined("006A00000", number),
+        _joined("OPP-", number),
         account,
         name,
         _taken(STAGES, stage),
