@@ -214,10 +214,23 @@ def contains(values: pd.Series, pattern: str) -> pd.Series:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    codes, unique = pd.factorize(values)
-    hits = pc.match_substring_regex(pa.array(unique, type=pa.large_string()), pattern)
-    spread = np.append(hits.to_numpy(zero_copy_only=False).astype(bool), False)
-    return pd.Series(spread[codes], index=values.index)
+    coded = isinstance(values.dtype, pd.CategoricalDtype)
+    words = pa.array(values.cat.categories if coded else values, type=pa.large_string())
+    hits = pc.fill_null(pc.match_substring_regex(words, pattern), False).to_numpy(zero_copy_only=False)
+    if coded:  # each word is looked at once
+        hits = np.append(hits, False)[values.cat.codes]
+    return pd.Series(hits, index=values.index)
+
+
+def all_differ(keys: pd.DataFrame) -> bool:
+    """Whether a key is known to be unique at a glance: one column of text that rises from record to record."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if keys.shape[1] != 1 or keys.iloc[:, 0].dtype != "str":
+        return False
+    text = pa.array(keys.iloc[:, 0], type=pa.large_string())
+    return text.null_count == 0 and pc.all(pc.less(text[:-1], text[1:])).as_py() is not False
 
 
 def rejects_table(batches: list[Batch]) -> pd.DataFrame:

@@ -80,6 +80,8 @@ def _check_link(batch: Batch, column: Column, target: Batch, name: str, tolerate
     value = batch.frame[column.name]
     kept = target.frame.loc[~target.aside, name]
     missing = value.notna() & ~is_among(value, kept) & batch.live
+    if not missing.any():
+        return
     orphan = missing & ~is_among(value, target.frame[name])
     table = target.table.name
     if column.required:

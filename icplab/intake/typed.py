@@ -18,7 +18,8 @@ from icplab.intake.dates import type_dates
 
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _MANGLED_ID = r"\d\.\d+E\+\d+"
-_SYMBOLS = r"[$€£¥₹]|^[A-Z]{3}(?=[\s\d-])|(?<=[\s\d])[A-Z]{3}$"
+_SIGN = "[$€£¥₹]"
+_SYMBOLS = rf"{_SIGN}|^[A-Z]{{3}}(?=[\s\d-])|(?<=[\s\d])[A-Z]{{3}}$"
 # Letters of one word from the Latin and from the Greek or Cyrillic alphabet.
 _MIXED_SCRIPT = re.compile("[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]")
 LONGEST_LIST = 500  # characters; longer cells with semicolons are prose
@@ -208,19 +209,32 @@ def _numbers(batch: Batch, column: Column, text: pd.Series, source: Source) -> p
     if source.thousands in _SPACES:
         text = text.str.replace(_ANY_SPACE, source.thousands, regex=True)
     odd = text.notna() & ~_matches(text, _notation(source))
+    fits = text.notna() & ~odd
     if odd.any():
         text = text.where(~odd, _repaired(batch, column, text.where(odd), source))
-    fits = _matches(text, _notation(source))
+        fits |= odd & _matches(text, _notation(source))
     plain = text.where(fits)
     if source.thousands:
         plain = plain.str.replace(source.thousands, "", regex=False)
     if source.decimal != ".":
         plain = plain.str.replace(source.decimal, ".", regex=False)
-    number = pd.to_numeric(plain, errors="coerce").astype("float64")
+    number = _parsed(plain)
     _note_odd(batch, column, text, text.notna() & ~fits, source)
     endless = np.isinf(number)
     batch.note(endless, "ICP-E069", "is larger than a number can be", fix="correct the cell", column=column.name)
     return _checked_people(batch, column, _as_rate(batch, column, number.mask(endless), text))
+
+
+def _parsed(text: pd.Series) -> pd.Series:
+    """Numbers in Python's notation; what is beyond all numbers becomes infinite."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        number = pc.cast(pa.array(text, type=pa.large_string()), pa.float64())
+    except pa.ArrowInvalid:  # a sign before the number, or more than a number can be
+        return pd.to_numeric(text, errors="coerce").astype("float64")
+    return pd.Series(number.to_numpy(zero_copy_only=False), index=text.index)
 
 
 # A thousands sign that is a space may be exported as any of these.
@@ -240,13 +254,17 @@ def _notation(source: Source) -> str:
 def _repaired(batch: Batch, column: Column, text: pd.Series, source: Source) -> pd.Series:
     """Text of odd cells after what can be taken off without doubt; each kind of repair is noted."""
     name = column.name
-    symbol = text.str.contains(_SYMBOLS, regex=True).fillna(False).astype(bool)
-    bare = text.str.replace(_SYMBOLS, "", regex=True).str.strip()
+    signed = _matches(text, rf"{_SIGN}({_notation(source)})")  # the usual case, told without a slow expression
+    rest = text[text.notna() & ~signed]
+    symbol = signed | rest.str.contains(_SYMBOLS, regex=True).astype(bool).reindex(text.index, fill_value=False)
+    bare = rest.str.replace(_SYMBOLS, "", regex=True).str.strip()
     bracket = _matches(bare, r"\(.*\)") | _matches(bare, r"[^-]*-")
     bare = bare.mask(bracket, "-" + bare.str.strip("()-").str.strip())
     percent = _matches(bare, r".*%") & (column.kind == "rate")
     bare = bare.mask(percent, bare.str.rstrip("%").str.strip())
-    good = _matches(bare, _notation(source))
+    good = signed | _matches(bare, _notation(source)).reindex(text.index, fill_value=False)
+    bare = text.str.slice(1).where(signed, bare.reindex(text.index))
+    bracket = bracket.reindex(text.index, fill_value=False)
     good &= ~_several_currencies(batch, column, text, symbol & good)
     batch.note(symbol & good, "ICP-R065", "currency sign taken off", column=name)
     batch.note(bracket & good, "ICP-R066", "brackets or a trailing minus read as negative", column=name)
@@ -265,7 +283,9 @@ def _several_currencies(batch: Batch, column: Column, text: pd.Series, signed: p
     none = pd.Series(False, index=text.index)
     if not signed.any() or "currency" in batch.text:
         return none
-    signs = text[signed].str.extract(f"({_SYMBOLS})", expand=False).unique()
+    signs = text[signed].str.slice(0, 1).unique()
+    if len(signs) > 1 or not re.fullmatch(_SIGN, signs[0]):
+        signs = text[signed].str.extract(f"({_SYMBOLS})", expand=False).unique()
     if len(signs) < 2:
         return none
     message = (
