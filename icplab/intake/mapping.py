@@ -30,6 +30,10 @@ DATES = {t.name: tuple(c.name for c in t.columns if c.kind == "date") for t in C
 _LINKS = frozenset(plain_name(k) for t in CANONICAL.values() for k in t.key if k.endswith("_id"))
 
 
+# Tables that grow with time: the large ones.
+EVENTS = frozenset({"opportunities", "stage_history", "field_history", "activities", "usage"})
+
+
 def expected_names(table: str, settings: Settings, native: Native | None = None) -> set[str]:
     """Plain forms of the column names hoped for in the exports of a table."""
     mapped = settings.columns.get(table, {})
@@ -51,7 +55,9 @@ def build_batch(
     """
     source, mapping = settings.source(table.name), settings.columns.get(table.name, {})
     natives = natives or [None] * len(sheets)
-    sheets = [(f, shape.reshape(_plain(s), n) if n else s) for (f, s), n in zip(sheets, natives, strict=True)]
+    sheets = [
+        (f, shape.reshape(_plain(s), n) if n and _turns(n) else s) for (f, s), n in zip(sheets, natives, strict=True)
+    ]
     parts, complete = [], True
     for (file, sheet), native in zip(sheets, natives, strict=True):
         part = _mapped(table, file, sheet, source, mapping, problems, native)
@@ -61,7 +67,7 @@ def build_batch(
             _read_report_dates(table, file, part, problems)
     if not complete or (source.row_id and len(sheets) > 1 and not _one_file_only(table, sheets, problems)):
         return None
-    frame = _stacked([p for p in parts if p is not None])
+    frame = _stacked(table, [p for p in parts if p is not None])
     sizes = [len(s.frame) for _, s in sheets]
     batch = Batch(
         table,
@@ -321,8 +327,13 @@ def _map_native_values(batch: Batch, natives: list[Native | None], values: Mappi
                 mine = batch.file == number
                 given = {v: known.get(plain_name(v)) for v in batch.frame.loc[mine, column].unique()}
                 given = {v: w for v, w in given.items() if w is not None and v not in values.get(column, {})}
+                if not given:
+                    continue
                 text = batch.frame[column]
-                batch.frame[column] = text.map(given).where(text.isin(list(given)) & mine, text).astype("str")
+                if mine.all():
+                    batch.frame[column] = map_words(text, partial(_replaced, mapping=given))
+                else:
+                    batch.frame[column] = text.map(given).where(text.isin(list(given)) & mine, text).astype("str")
 
 
 def _derive_status(batch: Batch) -> None:
@@ -375,15 +386,26 @@ def _replaced(text: pd.Series, mapping: dict[str, str]) -> pd.Series:
     return text.map(mapping).where(text.isin(list(mapping)), text).astype("str")
 
 
+def _turns(native: Native) -> bool:
+    """Whether records of a layout become other rows."""
+    return bool(native.feed.keep[0] or native.feed.reshape)
+
+
 def _plain(sheet: Sheet) -> Sheet:
     """The sheet with every column as plain text, which is what layouts look into."""
     return replace(sheet, frame=pd.DataFrame({c: decoded(sheet.frame[c]) for c in sheet.frame}, copy=False))
 
 
-def _stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """All parts of a table below each other, as text; the coded columns of a single part stay coded."""
-    if len(parts) > 1:
-        parts = [pd.DataFrame({c: decoded(p[c]) for c in p}, copy=False) for p in parts]
+def _stacked(table: Table, parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """All parts of a table below each other, as text.
+
+    Coded columns stay coded in a single part of a table of events; identifiers, and all there is about accounts, people and
+    other things that are matched and merged, are plain text everywhere.
+    """
+    plain = {c.name for c in table.columns if c.kind == "id" or c.references}
+    if len(parts) > 1 or table.name not in EVENTS:
+        plain = {str(c) for p in parts for c in p}
+    parts = [pd.DataFrame({c: decoded(p[c]) if c in plain else p[c] for c in p}, copy=False) for p in parts]
     frame = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
     return pd.DataFrame({c: frame[c] if is_coded(frame[c]) else _as_text(frame[c]) for c in frame}, copy=False)
 
