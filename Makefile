@@ -60,6 +60,7 @@ bench-duplicates: .venv/ready ## planted duplicate accounts: recall and precisio
 
 bench-speed: .venv/ready ## start-up and run time against their peers in the same run
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.ingest
 
 clean: ## remove .venv and generated reports
 	rm -rf .venv reports/.staging reports/lab reports/nbval

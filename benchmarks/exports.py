@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 BLOCK = 100_000  # opportunities drawn and written at a time, so that memory does not grow with the file
+MOST_ACCOUNTS = 2000  # what is measured is the reading of opportunities, not the matching of accounts
 BROKEN = 20  # records with a field too many in the untidy export
 NAMES = (
     *("Opportunity ID", "Account ID", "Opportunity Name", "Stage", "Amount", "Currency", "Probability"),
@@ -55,7 +56,7 @@ def write_workspace(folder: Path, rows: int, *, untidy: bool, seed: int = 7) -> 
     breaks inside quoted cells and 20 records with a field too many; the clean one has plain numbers and ISO dates.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    accounts = max(rows // 4, 1)
+    accounts = min(max(rows // 4, 1), MOST_ACCOUNTS)
     ids = _joined("ACC-", _digits(np.arange(accounts), 10))
     with (folder / "accounts.csv").open("wb") as file:
         file.write(b"account_id,name,region\n")

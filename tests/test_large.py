@@ -11,6 +11,7 @@ import pytest
 from benchmarks.exports import write_workspace
 from icplab.core.errors import BadInput
 from icplab.intake import large, take_in
+from icplab.intake.matching import Matching
 
 SETTINGS = """
 [workspace]
@@ -75,6 +76,12 @@ def read_small_files_in_blocks() -> None:
     """Both readers are asked here, whatever the other tests do."""
 
 
+@pytest.fixture(autouse=True)
+def match_no_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accounts are plain text to both readers; matching them comes after, and has tests of its own."""
+    monkeypatch.setattr("icplab.intake.take.match_accounts", lambda *_: Matching())
+
+
 def both_ways(workspace: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> tuple[object, object, int]:
     """The outcome of the careful reader and of reading in blocks, and how many files the latter took."""
     taken = []
@@ -85,17 +92,17 @@ def both_ways(workspace: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> t
         return taken[-1]
 
     careful = outcome(workspace, workspace.parent / "careful")
-    monkeypatch.setattr(large, "LEAST_BYTES", 0)
-    monkeypatch.setattr(large, "BLOCK", block)
-    monkeypatch.setattr(large, "CODED_SHARE", 0.6)
-    monkeypatch.setattr(large, "IRREGULAR_SHARE", 1.0)
-    monkeypatch.setattr("icplab.intake.take.read_large", counted)
-    blocks = outcome(workspace, workspace.parent / "blocks")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(large, "LEAST_BYTES", 0)
+        patch.setattr(large, "BLOCK", block)
+        patch.setattr(large, "CODED_SHARE", 0.6)
+        patch.setattr(large, "IRREGULAR_SHARE", 1.0)
+        patch.setattr("icplab.intake.take.read_large", counted)
+        blocks = outcome(workspace, workspace.parent / "blocks")
     return careful, blocks, sum(t is not None for t in taken)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(30))
 def test_reading_in_blocks_gives_the_same_bytes_and_problems(tmp_path, monkeypatch, seed):
     draw = random.Random(seed)
     workspace = tmp_path / "workspace"
@@ -118,7 +125,7 @@ def test_an_export_of_thousands_is_read_in_blocks_with_the_same_result(tmp_path,
 
 def test_most_untidy_files_are_read_in_blocks_too(tmp_path, monkeypatch):
     taken = 0
-    for seed in range(100, 110):
+    for seed in range(100, 106):
         workspace = tmp_path / str(seed) / "workspace"
         workspace.mkdir(parents=True)
         (workspace / "accounts.csv").write_text("account_id,name\nA1,Abc\nA2,Bcd\nA3,Cde\n", encoding="utf-8")
@@ -126,11 +133,11 @@ def test_most_untidy_files_are_read_in_blocks_too(tmp_path, monkeypatch):
             make_export(random.Random(seed), 0.02), encoding="utf-8", newline=""
         )
         taken += both_ways(workspace, monkeypatch, 300)[2]
-    assert taken >= 15  # of 20 files
+    assert taken >= 9  # of 12 files
 
 
 def test_rows_in_another_order_give_the_same_tables(tmp_path):
-    write_workspace(tmp_path / "workspace", 40_000, untidy=False)
+    write_workspace(tmp_path / "workspace", 36_000, untidy=False)
     path = tmp_path / "workspace" / "opportunities.csv"
     assert path.stat().st_size > large.LEAST_BYTES
     take_in(tmp_path / "workspace", tmp_path / "one")

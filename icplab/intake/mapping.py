@@ -325,8 +325,8 @@ def _map_native_values(batch: Batch, natives: list[Native | None], values: Mappi
         for column, known in native.feed.values.items() if native else ():
             if column in batch.frame and column != "field":
                 mine = batch.file == number
-                given = {v: known.get(plain_name(v)) for v in batch.frame.loc[mine, column].unique()}
-                given = {v: w for v, w in given.items() if w is not None and v not in values.get(column, {})}
+                found = {str(v): known.get(plain_name(v)) for v in batch.frame.loc[mine, column].unique()}
+                given = {v: w for v, w in found.items() if w is not None and v not in values.get(column, {})}
                 if not given:
                     continue
                 text = batch.frame[column]
