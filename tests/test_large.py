@@ -137,7 +137,7 @@ def test_most_untidy_files_are_read_in_blocks_too(tmp_path, monkeypatch):
 
 
 def test_rows_in_another_order_give_the_same_tables(tmp_path):
-    write_workspace(tmp_path / "workspace", 36_000, untidy=False)
+    write_workspace(tmp_path / "workspace", 40_000, untidy=False)
     path = tmp_path / "workspace" / "opportunities.csv"
     assert path.stat().st_size > large.LEAST_BYTES
     take_in(tmp_path / "workspace", tmp_path / "one")
