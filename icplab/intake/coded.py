@@ -23,6 +23,7 @@ class Words(Batch):
         none = np.zeros(len(words), dtype=np.int64)
         super().__init__(batch.table, pd.DataFrame({name: words}), batch.files, none, none, none)
         self.batch, self.codes, self.text = batch, codes_of(batch.frame[name]), batch.text
+        self.iso_dates = batch.iso_dates
         self._follow()
 
     def note(
