@@ -6,6 +6,8 @@ import random
 import shutil
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.exports import write_workspace
@@ -148,3 +150,6 @@ def test_rows_in_another_order_give_the_same_tables(tmp_path):
     take_in(tmp_path / "turned", tmp_path / "two")
     table = Path("tables") / "opportunities.parquet"
     assert (tmp_path / "one" / table).read_bytes() == (tmp_path / "two" / table).read_bytes()
+    amount = pq.read_table(tmp_path / "one" / table, columns=["amount"])["amount"]
+    assert amount.null_count > 0  # an empty cell is null in the file, not a number that is none
+    assert pc.sum(pc.is_nan(amount)).as_py() == 0

@@ -126,5 +126,5 @@ def _taken(column: pd.Series, rows: np.ndarray) -> pa.Array:
     if is_coded(column):
         codes = codes_of(column)[rows]
         return pa.array(words_of(column), type=pa.large_string()).take(pa.array(codes, mask=codes < 0))
-    taken = pa.array(column.array.take(rows), type=_type_of(column))
+    taken = pa.array(pd.Series(column.array.take(rows)), type=_type_of(column), from_pandas=True)  # NaN is null
     return taken.combine_chunks() if isinstance(taken, pa.ChunkedArray) else taken
