@@ -87,7 +87,7 @@ def _visible(batch: Batch, name: str, text: pd.Series) -> pd.Series:
         return text
     changed = text.isin(unseen)
     message = "outer white space or invisible characters removed"
-    batch.note(changed & batch.live, "ICP-R081", message, column=name)
+    batch.note(changed, "ICP-R081", message, column=name, only_live=True)
     cleaned = {u: _INVISIBLE.sub("", u).strip() for u in unseen}
     return text.map(cleaned).where(changed, text).astype("str")
 
