@@ -69,6 +69,7 @@ bench-coverage: .venv/ready ## how often the 95 % intervals of key figures hold 
 bench-speed: .venv/ready ## start-up and run time against their peers in the same run
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.account_table
+	$(BIN)/python -m benchmarks.ingest
 
 bench-features: .venv/ready ## the account table beside pandas and a bare scan; SIZE=L takes 200 million events and an hour
 	$(BIN)/python -m benchmarks.account_table --size $(or $(SIZE),M)

@@ -39,6 +39,14 @@ def hand_tables() -> dict[str, pd.DataFrame]:
     return tables
 
 
+@pytest.fixture(autouse=True)
+def read_small_files_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ICPLAB_TEST_BLOCKS=1 every delimited file is read as large ones are: the same tests hold for both readers."""
+    if os.environ.get("ICPLAB_TEST_BLOCKS"):
+        monkeypatch.setattr("icplab.intake.large.LEAST_BYTES", 0)
+        monkeypatch.setattr("icplab.intake.large.CODED_SHARE", 1.0)
+
+
 @pytest.fixture
 def tables() -> dict[str, pd.DataFrame]:
     return hand_tables()

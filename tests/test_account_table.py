@@ -14,20 +14,27 @@ from benchmarks import pandas_twin as twin
 from icplab import features
 from icplab.core.errors import BadInput
 from icplab.core.schema import CANONICAL
-from icplab.core.store import write_parquet
 from icplab.features import measure
-from icplab.intake.written import add_keys, in_order
+from icplab.intake.batch import Batch
+from icplab.intake.written import event_keys, write_table
 from tests.odd_tables import AS_OF, SETTINGS, odd_tables
 
 DATES = st.integers(0, 599).map(lambda n: (pd.Timestamp("2025-01-01") + pd.Timedelta(days=n)).as_unit("us"))
 few = hypothesis_settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+def batch_of(name, frame):
+    """A typed table as the intake holds it."""
+    rows = np.arange(len(frame))
+    return Batch(CANONICAL[name], frame, (f"{name}.csv",), np.zeros(len(frame), dtype=int), rows + 1, rows + 2)
+
+
 def written(tables, folder):
     """The tables as the intake leaves them on disk."""
-    ordered = {name: in_order(frame, CANONICAL[name]) for name, frame in tables.items()}
-    for name, frame in add_keys(ordered).items():
-        write_parquet(frame, folder / f"{name}.parquet")
+    batches = {name: batch_of(name, frame.reset_index(drop=True)) for name, frame in tables.items()}
+    keys = event_keys(batches)
+    for name, batch in batches.items():
+        write_table(batch, folder / f"{name}.parquet", keys.get(name))
     return {name: folder / f"{name}.parquet" for name in tables}
 
 

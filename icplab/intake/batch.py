@@ -81,13 +81,24 @@ class Batch:
         return ~(self.aside | self.duplicate)
 
     def note(
-        self, rows: object, code: str, message: str, *, fix: str = "", column: str = "", shown: object = None
+        self,
+        rows: object,
+        code: str,
+        message: str,
+        *,
+        fix: str = "",
+        column: str = "",
+        shown: object = None,
+        only_live: bool = False,
     ) -> None:
         """Hold `code` against `rows` (a mask): one problem per file; E rows stop, Q rows are set aside.
 
-        `shown` is the text to print (default: the column as exported); values of personal columns are masked.
+        `shown` is the text to print (default: the column as exported); values of personal columns are masked. With
+        `only_live`, rows that something is held against already are left out.
         """
         mask = np.asarray(rows, dtype=bool)
+        if only_live and mask.any():
+            mask = mask & self.live
         if not mask.any():
             return
         values = self._shown(column, shown)
@@ -100,6 +111,10 @@ class Batch:
             self._reject(np.flatnonzero(mask), values, code, message, column)
             target = self.stopped if letter == "E" else self.aside
             target |= mask
+
+    def count_values(self, name: str, rows: pd.Series) -> pd.Series:
+        """Records per value of a column among `rows` (a mask)."""
+        return self.frame[name][rows].value_counts()
 
     def say(self, code: str, message: str, *, fix: str = "", column: str = "", value: str = "", count: int = 1) -> None:
         """A problem of the table as a whole."""
@@ -184,8 +199,13 @@ def is_among(values: pd.Series, known: pd.Series) -> pd.Series:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if isinstance(values.dtype, pd.CategoricalDtype):  # coded: each word is looked up once
+        words = is_among(pd.Series(values.cat.categories, dtype="str"), known).to_numpy()
+        return pd.Series(np.append(words, False)[values.cat.codes], index=values.index)
     text = pa.large_string()
-    found = pc.is_in(pa.array(values, type=text), value_set=pa.array(known.dropna(), type=text), skip_nulls=True)
+    found = pc.is_in(
+        pa.array(values, type=text), value_set=pa.array(known.dropna().astype("str"), type=text), skip_nulls=True
+    )
     return pd.Series(found.to_numpy(zero_copy_only=False), index=values.index)
 
 
@@ -194,10 +214,23 @@ def contains(values: pd.Series, pattern: str) -> pd.Series:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    codes, unique = pd.factorize(values)
-    hits = pc.match_substring_regex(pa.array(unique, type=pa.large_string()), pattern)
-    spread = np.append(hits.to_numpy(zero_copy_only=False).astype(bool), False)
-    return pd.Series(spread[codes], index=values.index)
+    coded = isinstance(values.dtype, pd.CategoricalDtype)
+    words = pa.array(values.cat.categories if coded else values, type=pa.large_string())
+    hits = pc.fill_null(pc.match_substring_regex(words, pattern), False).to_numpy(zero_copy_only=False)
+    if coded:  # each word is looked at once
+        hits = np.append(hits, False)[values.cat.codes]
+    return pd.Series(hits, index=values.index)
+
+
+def all_differ(keys: pd.DataFrame) -> bool:
+    """Whether a key is known to be unique at a glance: one column of text that rises from record to record."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if keys.shape[1] != 1 or keys.iloc[:, 0].dtype != "str":
+        return False
+    text = pa.array(keys.iloc[:, 0], type=pa.large_string())
+    return text.null_count == 0 and pc.all(pc.less(text[:-1], text[1:])).as_py() is not False
 
 
 def rejects_table(batches: list[Batch]) -> pd.DataFrame:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import CANONICAL, STATUSES, Column
-from icplab.intake.batch import MASKED, SECRET, Batch, contains, is_among, listed
+from icplab.intake.batch import MASKED, SECRET, Batch, all_differ, contains, is_among, listed
 from icplab.intake.meaning import (
     check_assignments,
     check_future,
@@ -64,7 +65,7 @@ def check_rows(batch: Batch, settings: Settings) -> None:
 
 def check_opportunities(batch: Batch, settings: Settings) -> None:
     """Warnings about opportunities as a whole; they change nothing."""
-    frame = batch.frame[batch.live]
+    frame = batch.frame.loc[batch.live, ["opportunity_id", "status", "closed_at", "amount"]]
     check_outcomes(batch)
     check_units(batch, "amount")
     if settings.dated:
@@ -165,9 +166,13 @@ def _drop_duplicates(batch: Batch, keep: bool, numbered: bool) -> None:
     """Identical records count once, unless the source says that they are separate facts."""
     key = [k for k in batch.table.key if batch.frame[k].notna().any()]
     key = key or [c for c in ("activity_id",) if c in batch.frame and batch.frame[c].notna().any()]
-    compared = (batch.frame.drop(columns=key) if numbered else batch.frame)[batch.live]
     if key and not numbered:  # only records that share their key can be identical
-        compared = compared[compared.duplicated(key, keep=False)]
+        keys = batch.frame.loc[batch.live, key]
+        if all_differ(keys):
+            return
+        compared = batch.frame.loc[keys.index[keys.duplicated(keep=False)]]
+    else:
+        compared = (batch.frame.drop(columns=key) if numbered else batch.frame)[batch.live]
     again = compared.duplicated(keep="first")
     again = again.reindex(batch.frame.index, fill_value=False)
     if not again.any():
@@ -187,6 +192,8 @@ def _check_key(batch: Batch) -> None:
     if not key or batch.table.name in ADDITIVE:
         return
     live = batch.frame.loc[batch.live, key]
+    if all_differ(live):
+        return
     clash = live.duplicated(keep=False).reindex(batch.frame.index, fill_value=False)
     fix = "keep the right one in the export"
     message = f"different records have the same {', '.join(key)}; none of them is used"
@@ -254,15 +261,19 @@ def _distinct(values: pd.Series) -> int:
     """Distinct values; of a column of lists (a;b), distinct members, blank ones not counted."""
     unique = pd.Series(values.dropna().unique(), dtype="str")
     if unique.str.contains(";", regex=False).any():
-        unique = unique.str.split(";").explode().str.strip()
-    return unique[unique != ""].nunique()
+        unique = unique.str.split(";").explode().str.strip().drop_duplicates()
+    return int((unique != "").sum())
 
 
 def _is_labels(values: pd.Series) -> bool:
     """Whether a column holds labels: neither numbers, nor dates, nor a text of its own for most records."""
     unique = pd.Series(values.dropna().unique(), dtype="str")
-    plain = pd.to_numeric(unique, errors="coerce").notna().all() or unique.str.match(r"\d{4}-\d{2}-\d{2}").all()
-    return not plain
+    return not (_are_plain(unique.iloc[:100]) and _are_plain(unique))
+
+
+def _are_plain(words: pd.Series) -> bool:
+    numbers = pd.to_numeric(words, errors="coerce").notna().all()
+    return bool(numbers or words.str.match(r"\d{4}-\d{2}-\d{2}").all())
 
 
 def _check_private(batch: Batch) -> None:
@@ -277,10 +288,10 @@ def _check_private(batch: Batch) -> None:
         if column is not None:
             fix = "take it out of the export"
         secret = contains(text, SECRET)
-        masked = pd.Series(MASKED, index=text.index, dtype="str")
+        masked = np.broadcast_to(np.array(MASKED, dtype=object), len(text))
         message = "holds a key or token; revoke it, it has left its safe place"
         batch.note(secret & batch.live, "ICP-E087", message, fix=fix, column=name, shown=masked)
-        if name not in _ADDRESSES:
+        if name not in _ADDRESSES and contains(text, "[@+]").any():
             private = contains(text, _EMAIL_OR_PHONE) & ~secret & batch.live
             message = "holds an e-mail address or phone number"
             batch.note(private, "ICP-W086", message, fix=fix, column=name, shown=masked)

@@ -149,6 +149,8 @@ def _tell_choices(batch: Batch) -> None:
 def _salesforce_ids(batch: Batch, name: str) -> pd.Series:
     """A column of ids in the 18-character form, when it holds Salesforce ids; damaged ones stop (ICP-E039)."""
     given = batch.frame[name]
+    if not _any_long(given):
+        return given
     codes, values = pd.factorize(given)
     words = pd.Series(values, dtype="str").str.strip()
     short, long = words.str.fullmatch("[A-Za-z0-9]{15}"), words.str.fullmatch("[A-Za-z0-9]{18}")
@@ -169,6 +171,12 @@ def _salesforce_ids(batch: Batch, name: str) -> pd.Series:
         mask = np.append(plausible.to_numpy(), False)[codes]
         batch.note(mask, "ICP-R038", "15-character id brought to the 18-character form", column=name)
     return pd.Series(new.to_numpy()[codes], index=given.index, dtype="str")
+
+
+def _any_long(ids: pd.Series) -> bool:
+    """Whether any id is long enough to be a Salesforce id."""
+    words = ids.cat.categories if isinstance(ids.dtype, pd.CategoricalDtype) else ids
+    return bool((words.str.len() >= 15).any())
 
 
 def _note_damaged(

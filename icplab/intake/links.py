@@ -80,6 +80,8 @@ def _check_link(batch: Batch, column: Column, target: Batch, name: str, tolerate
     value = batch.frame[column.name]
     kept = target.frame.loc[~target.aside, name]
     missing = value.notna() & ~is_among(value, kept) & batch.live
+    if not missing.any():
+        return
     orphan = missing & ~is_among(value, target.frame[name])
     table = target.table.name
     if column.required:
@@ -171,7 +173,8 @@ def _check_vocabulary(batch: Batch, column: str, vocabulary: frozenset[str]) -> 
 
 def _counts(values: pd.Series) -> list[tuple[str, int]]:
     """Levels with counts, in alphabetical order."""
-    return [(str(v), int(n)) for v, n in values.value_counts().sort_index().items()]
+    counts = values.value_counts()
+    return sorted((str(v), int(n)) for v, n in counts.items() if n)  # a coded column also counts words that are gone
 
 
 def _inflected(word: str, near: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from icplab.core.config import Settings, Source
 from icplab.core.errors import Problem, nearest
 from icplab.core.schema import CANONICAL, Table
 from icplab.intake.batch import Batch, listed
+from icplab.intake.coded import blanked, decoded, is_coded, map_words
 from icplab.intake.dates import ISO
 from icplab.intake.layouts import shape
 from icplab.intake.layouts.declare import plain
@@ -25,6 +28,10 @@ STATUS_PARTS = ("is_won", "is_closed")
 DATES = {t.name: tuple(c.name for c in t.columns if c.kind == "date") for t in CANONICAL.values()}
 # Identifiers of other tables are links, not traits, when an open-ended table holds them.
 _LINKS = frozenset(plain_name(k) for t in CANONICAL.values() for k in t.key if k.endswith("_id"))
+
+
+# Tables that grow with time: the large ones.
+EVENTS = frozenset({"opportunities", "stage_history", "field_history", "activities", "usage"})
 
 
 def expected_names(table: str, settings: Settings, native: Native | None = None) -> set[str]:
@@ -48,7 +55,9 @@ def build_batch(
     """
     source, mapping = settings.source(table.name), settings.columns.get(table.name, {})
     natives = natives or [None] * len(sheets)
-    sheets = [(f, shape.reshape(s, n) if n else s) for (f, s), n in zip(sheets, natives, strict=True)]
+    sheets = [
+        (f, shape.reshape(_plain(s), n) if n and _turns(n) else s) for (f, s), n in zip(sheets, natives, strict=True)
+    ]
     parts, complete = [], True
     for (file, sheet), native in zip(sheets, natives, strict=True):
         part = _mapped(table, file, sheet, source, mapping, problems, native)
@@ -58,7 +67,7 @@ def build_batch(
             _read_report_dates(table, file, part, problems)
     if not complete or (source.row_id and len(sheets) > 1 and not _one_file_only(table, sheets, problems)):
         return None
-    frame = pd.concat(parts, ignore_index=True).astype("str").fillna("")
+    frame = _stacked(table, [p for p in parts if p is not None])
     sizes = [len(s.frame) for _, s in sheets]
     batch = Batch(
         table,
@@ -276,7 +285,7 @@ def _note_ragged(batch: Batch, excess: np.ndarray) -> None:
     batch.note(excess < 0, "ICP-E029", "the record has fewer fields than the header", fix=fix)
     batch.note(excess > 0, "ICP-E030", "the record has more fields than the header", fix=fix)
     if excess.any():  # their cells stand under the wrong names; judging them too would only mislead
-        batch.frame = batch.frame.mask(pd.Series(excess != 0, index=batch.frame.index), "")
+        batch.frame = pd.DataFrame({c: blanked(batch.frame[c], excess != 0) for c in batch.frame}, copy=False)
 
 
 def _contradicting(values: Mapping[str, Mapping[str, str]], table: str, problems: list[Problem]) -> None:
@@ -316,10 +325,15 @@ def _map_native_values(batch: Batch, natives: list[Native | None], values: Mappi
         for column, known in native.feed.values.items() if native else ():
             if column in batch.frame and column != "field":
                 mine = batch.file == number
-                given = {v: known.get(plain_name(v)) for v in batch.frame.loc[mine, column].unique()}
-                given = {v: w for v, w in given.items() if w is not None and v not in values.get(column, {})}
+                found = {str(v): known.get(plain_name(v)) for v in batch.frame.loc[mine, column].unique()}
+                given = {v: w for v, w in found.items() if w is not None and v not in values.get(column, {})}
+                if not given:
+                    continue
                 text = batch.frame[column]
-                batch.frame[column] = text.map(given).where(text.isin(list(given)) & mine, text).astype("str")
+                if mine.all():
+                    batch.frame[column] = map_words(text, partial(_replaced, mapping=given))
+                else:
+                    batch.frame[column] = text.map(given).where(text.isin(list(given)) & mine, text).astype("str")
 
 
 def _derive_status(batch: Batch) -> None:
@@ -365,9 +379,39 @@ def _map_values(batch: Batch, values: Mapping[str, Mapping[str, str]]) -> None:
             message = f"has no column {column} to map values of{nearest(column, batch.frame.columns)}"
             batch.say("ICP-E100", message, fix=f"correct [values.{batch.table.name}.{column}]")
             continue
-        text = batch.frame[column]
-        found = text.isin(list(mapping))
-        batch.frame[column] = text.map(dict(mapping)).where(found, text).astype("str")
+        batch.frame[column] = map_words(batch.frame[column], partial(_replaced, mapping=dict(mapping)))
+
+
+def _replaced(text: pd.Series, mapping: dict[str, str]) -> pd.Series:
+    return text.map(mapping).where(text.isin(list(mapping)), text).astype("str")
+
+
+def _turns(native: Native) -> bool:
+    """Whether records of a layout become other rows."""
+    return bool(native.feed.keep[0] or native.feed.reshape)
+
+
+def _plain(sheet: Sheet) -> Sheet:
+    """The sheet with every column as plain text, which is what layouts look into."""
+    return replace(sheet, frame=pd.DataFrame({c: decoded(sheet.frame[c]) for c in sheet.frame}, copy=False))
+
+
+def _stacked(table: Table, parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """All parts of a table below each other, as text.
+
+    Coded columns stay coded in a single part of a table of events; identifiers, and all there is about accounts, people and
+    other things that are matched and merged, are plain text everywhere.
+    """
+    plain = {c.name for c in table.columns if c.kind == "id" or c.references}
+    if len(parts) > 1 or table.name not in EVENTS:
+        plain = {str(c) for p in parts for c in p}
+    parts = [pd.DataFrame({c: decoded(p[c]) if c in plain else p[c] for c in p}, copy=False) for p in parts]
+    frame = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    return pd.DataFrame({c: frame[c] if is_coded(frame[c]) else _as_text(frame[c]) for c in frame}, copy=False)
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    return column.astype("str").fillna("")
 
 
 def _row_ids(source: Source) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from icplab.core.config import Settings
 from icplab.core.errors import Problem
 from icplab.core.schema import ALL, UNASSIGNED, WHOLE_MARKET
 from icplab.intake.batch import MASKED, SECRET, Batch, is_among, listed
+from icplab.intake.coded import decoded
 from icplab.intake.records import plain_name
 
 # Dates on which a record itself came into being; planned dates of activities, campaigns and contracts may lie ahead.
@@ -111,9 +112,10 @@ def check_units(batch: Batch, column: str) -> None:
     log = np.log(amount.where(amount > 0))
     if log.notna().sum() < 4 * UNIT_LEAST:
         return
-    groups = batch.frame["product"].fillna("") if "product" in batch.frame else pd.Series("", index=log.index)
+    groups = decoded(batch.frame["product"]).fillna("") if "product" in batch.frame else pd.Series("", index=log.index)
+    groups = pd.Series(pd.factorize(groups)[0], index=log.index).mask(groups == "", -1)  # numbers group faster
     sizes = log.notna().groupby(groups).transform("sum")
-    groups = groups.where(sizes >= ONE_SIDED_LEAST, "")
+    groups = groups.where(sizes >= ONE_SIDED_LEAST, -1)
     away = log - log.groupby(groups).transform("median")
     spread = 1.4826 * away.abs().groupby(groups).transform("median")
     odd = ((away.abs() > UNIT_Z * spread) & (away.abs() >= np.log(UNIT_FACTOR))).fillna(False)
@@ -131,20 +133,21 @@ def check_one_sided(batches: dict[str, Batch]) -> None:
     if "opportunities" not in batches:
         return
     opportunities = batches["opportunities"]
-    frame = opportunities.frame[opportunities.live]
-    _one_sided(opportunities, frame, frame["status"] == "won", frame["status"] == "lost", "won", "lost")
+    frame = opportunities.frame.loc[opportunities.live, ["status", "account_id"]]
+    _one_sided(opportunities, frame["status"] == "won", frame["status"] == "lost", "won", "lost")
     if "accounts" in batches:
         accounts = batches["accounts"]
-        listed_accounts = accounts.frame[accounts.live]
-        customer = is_among(listed_accounts["account_id"], frame.loc[frame["status"] == "won", "account_id"])
-        _one_sided(accounts, listed_accounts, customer, ~customer, "customers", "others")
+        listed_accounts = accounts.frame.loc[accounts.live, "account_id"]
+        customer = is_among(listed_accounts, frame.loc[frame["status"] == "won", "account_id"])
+        _one_sided(accounts, customer, ~customer, "customers", "others")
 
 
-def _one_sided(batch: Batch, frame: pd.DataFrame, inside: pd.Series, outside: pd.Series, one: str, other: str) -> None:
+def _one_sided(batch: Batch, inside: pd.Series, outside: pd.Series, one: str, other: str) -> None:
+    """Note further columns that are filled on one side; `inside` and `outside` are masks over the live rows."""
     if min(inside.sum(), outside.sum()) < ONE_SIDED_LEAST:
         return
-    names = [c for c in map(str, frame) if c not in batch.table.by_name]
-    filled = frame[names].notna()
+    names = [c for c in map(str, batch.frame) if c not in batch.table.by_name]
+    filled = batch.frame[names].notna()[batch.live]
     names = [n for n in names if filled[n][inside].mean() >= 0.5 and filled[n][outside].mean() <= 0.02]
     if names:
         message = f"filled for {one} and hardly ever for {other}, so probably afterwards: {listed(names)}"
@@ -180,7 +183,7 @@ def _stage_order(settings: Settings) -> dict[str, int]:
 
 def _goes_back(frame: pd.DataFrame, order: dict[str, int]) -> pd.Series:
     """Whether a stage was entered on a later day than one that comes after it."""
-    place = frame["stage"].map(order)
+    place = decoded(frame["stage"]).map(order)
     rows = pd.DataFrame({"of": frame["opportunity_id"], "at": frame["entered_at"], "place": place}).dropna()
     days = rows.groupby(["of", "at"])["place"].max().groupby("of").cummax()
     before = days.groupby("of").shift()

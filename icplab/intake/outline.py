@@ -40,6 +40,21 @@ def outline(records: Records, file: str, expected: set[str], notes: list[Problem
     `expected` holds the hoped-for column names (plain): the header is the record among the first thirty that has most of
     them. Raises `BadInput` for a header that cannot be used (ICP-E003, E024, E025) or an unrecognised tail (E022).
     """
+    kind, names = classify(records, file, expected, notes)
+    data = kind == "data"
+    frame, excess = _headed(records.cells[data], records.widths[data], names, file, notes)
+    if not data.any():
+        raise BadInput(Problem("ICP-E003", "holds a header and no records", "export it again", file))
+    counts = count_kinds(kind, records, file, notes)
+    return Sheet(frame, np.arange(1, data.sum() + 1), records.lines[data], excess, counts, len(kind), records.iso_dates)
+
+
+def classify(records: Records, file: str, expected: set[str], notes: list[Problem]) -> tuple[np.ndarray, list[str]]:
+    """What each record is (header, blank, preamble, footer, repeated_header or data), and the cells of the header.
+
+    Only the first and last records, blank ones and those that begin like the header can be anything but data: a reader that
+    knows which these are may leave out the others.
+    """
     cells, widths = records.cells, records.widths
     filled = _filled(cells)
     header = _find_header(cells, filled, expected)
@@ -50,13 +65,15 @@ def outline(records: Records, file: str, expected: set[str], notes: list[Problem
     _refuse_title(header, widths[filled > 0], names, expected, file, int(records.lines[header]))
     kind[_repeats(cells, names, kind)] = "repeated_header"
     kind[_footer(records, filled, kind, file, len(names))] = "footer"
-    data = kind == "data"
-    frame, excess = _headed(cells[data], widths[data], names, file, notes)
-    if not data.any():
-        raise BadInput(Problem("ICP-E003", "holds a header and no records", "export it again", file))
-    counts = {k: int((kind == k).sum()) for k in ("header", "blank", "preamble", "footer", "repeated_header")}
-    _note_counts(counts, records, kind, file, notes)
-    return Sheet(frame, np.arange(1, data.sum() + 1), records.lines[data], excess, counts, len(kind), records.iso_dates)
+    return kind, names
+
+
+def header_among(rows: list[list[str]], expected: set[str]) -> list[str]:
+    """The header among the first records of a file; empty when all are blank."""
+    widest = max(map(len, rows), default=0)
+    cells = pd.DataFrame([r + [""] * (widest - len(r)) for r in rows], columns=range(widest), dtype="str")
+    filled = _filled(cells)
+    return rows[_find_header(cells, filled, expected)] if filled.any() else []
 
 
 def _filled(cells: pd.DataFrame) -> np.ndarray:
@@ -148,11 +165,16 @@ def _headed(
         notes.append(Problem("ICP-R031", "a delimiter at the end of every record ignored", file=file))
         widths = widths - 1
     frame = cells.iloc[:, :width]
-    names = [re.sub(r"\s+", " ", n.replace("\u00a0", " ")).strip() for n in names]
+    names = clean_names(names)
     names = _without_blank(frame, names, file, notes)
     kept = [i for i, n in enumerate(names) if n]
     frame = frame[kept].set_axis([names[i] for i in kept], axis=1)
     return _without_repeated(frame, file, notes), np.asarray(widths - width)
+
+
+def clean_names(names: list[str]) -> list[str]:
+    """Column names with single, plain spaces."""
+    return [re.sub(r"\s+", " ", n.replace("\u00a0", " ")).strip() for n in names]
 
 
 def _without_blank(frame: pd.DataFrame, names: list[str], file: str, notes: list[Problem]) -> list[str]:
@@ -183,7 +205,9 @@ def _without_repeated(frame: pd.DataFrame, file: str, notes: list[Problem]) -> p
     return frame.loc[:, ~frame.columns.duplicated()]
 
 
-def _note_counts(counts: dict[str, int], records: Records, kind: np.ndarray, file: str, notes: list[Problem]) -> None:
+def count_kinds(kind: np.ndarray, records: Records, file: str, notes: list[Problem]) -> dict[str, int]:
+    """Records per kind other than data, which are noted."""
+    counts = {k: int((kind == k).sum()) for k in ("header", "blank", "preamble", "footer", "repeated_header")}
     for outcome, code, message in (
         ("preamble", "ICP-R021", "lines before the header left out"),
         ("footer", "ICP-R022", "report footer left out"),
@@ -195,3 +219,4 @@ def _note_counts(counts: dict[str, int], records: Records, kind: np.ndarray, fil
         if counts[outcome]:
             line = int(records.lines[np.argmax(kind == outcome)]) or None
             notes.append(Problem(code, message, file=file, line=line, count=counts[outcome]))
+    return counts

@@ -81,7 +81,7 @@ def read_delimited(data: bytes, file: str, source: Source, expected: Iterable[st
     """
     data = _decoded(data, file, source, notes)
     data, declared, skipped = _without_sep_line(data, source, file, notes)
-    if declared and (len(declared) > 1 or declared in '"\n ' or declared.isalnum() or not declared.isascii()):
+    if declared and not usable_delimiter(declared):
         raise _stop(
             "ICP-E019", "cannot be a delimiter", 'use one character, such as ";" or "\\t"', file, value=declared
         )
@@ -96,6 +96,19 @@ def read_delimited(data: bytes, file: str, source: Source, expected: Iterable[st
         np.concatenate([[1], records.widths]),
         np.concatenate([[1], records.lines + 1]),
         delimiter,
+    )
+
+
+def usable_delimiter(mark: str) -> bool:
+    """Whether a mark can separate cells."""
+    return len(mark) == 1 and mark not in '"\n ' and not mark.isalnum() and mark.isascii()
+
+
+def is_other_format(data: bytes) -> bool:
+    """Whether the first bytes are not those of a UTF-8 text table."""
+    marked = data[:2] in (b"\xff\xfe", b"\xfe\xff") or _looks_like_utf16(data)
+    return (
+        marked or not data.strip() or data.startswith(tuple(m for m, _, _ in _MAGIC)) or bool(_HTML.match(data[:200]))
     )
 
 
@@ -235,10 +248,17 @@ def _quotes_are_clean(scan: _Scan, delimiter: str) -> bool:
         return False
     if not len(scan.quotes):
         return True
-    raw = np.concatenate([[10], np.frombuffer(scan.data, dtype=np.uint8), [10]])
-    allowed = (ord(delimiter), 10, ord('"'))
-    before, after = raw[scan.quotes[::2]], raw[scan.quotes[1::2] + 2]
-    return bool(np.isin(before, allowed).all() and np.isin(after, allowed).all())
+    raw = np.frombuffer(scan.data, dtype=np.uint8)
+    return beside_quotes(raw, scan.quotes, delimiter)
+
+
+def beside_quotes(raw: np.ndarray, quotes: np.ndarray, delimiter: str) -> bool:
+    """Whether a delimiter, a line end or another quote stands before every opening and after every closing quote."""
+    allowed = np.zeros(256, dtype=bool)
+    allowed[[ord(delimiter), ord("\n"), ord('"')]] = True
+    opens, closes = quotes[::2], quotes[1::2]
+    opens, closes = opens[opens > 0], closes[closes < len(raw) - 1]
+    return bool(allowed[raw[opens - 1]].all() and allowed[raw[closes + 1]].all())
 
 
 def _find_delimiter(scan: _Scan, expected: set[str], file: str, notes: list[Problem]) -> str:
@@ -248,10 +268,36 @@ def _find_delimiter(scan: _Scan, expected: set[str], file: str, notes: list[Prob
     if not scores:
         return ","
     best = max(scores, key=lambda d: (scores[d], -DELIMITERS.index(d)))
-    usual = "\t" if file.lower().endswith(".tsv") else ","
-    if best != usual:
-        notes.append(Problem("ICP-R019", f"delimiter found: {NAMES[best]}", file=file))
+    _note_delimiter(best, file, notes)
     return best
+
+
+def surest_delimiter(head: bytes, expected: set[str], file: str, notes: list[Problem]) -> str:
+    """The one delimiter under which most expected names appear in the head; empty when that does not decide.
+
+    The names decide first over a whole file too: what this finds is what `read_delimited` finds.
+    """
+    scan = _scan(head)
+    known = {d: max((_known(r, expected) for r in _head(scan, d)), default=0) for d in DELIMITERS}
+    best = [d for d in DELIMITERS if known[d] == max(known.values())]
+    if len(best) > 1 or not known[best[0]]:
+        return ""
+    _note_delimiter(best[0], file, notes)
+    return best[0]
+
+
+def head_records(head: bytes, delimiter: str) -> list[list[str]]:
+    """The first records of a text."""
+    return _head(_scan(head), delimiter)
+
+
+def _note_delimiter(best: str, file: str, notes: list[Problem]) -> None:
+    if best != ("\t" if file.lower().endswith(".tsv") else ","):
+        notes.append(Problem("ICP-R019", f"delimiter found: {NAMES[best]}", file=file))
+
+
+def _known(record: list[str], expected: set[str]) -> int:
+    return sum(plain_name(c) in expected for c in record)
 
 
 def _score(scan: _Scan, delimiter: str, expected: set[str]) -> tuple[int, float, int]:
@@ -259,7 +305,7 @@ def _score(scan: _Scan, delimiter: str, expected: set[str]) -> tuple[int, float,
     counts = counts[counts > 0]
     usual = int(np.bincount(counts).argmax())
     head = _head(scan, delimiter)
-    known = max((sum(plain_name(c) in expected for c in record) for record in head), default=0)
+    known = max((_known(record, expected) for record in head), default=0)
     return known, float((counts == usual).mean()), usual
 
 

@@ -19,27 +19,28 @@ import pandas as pd
 from icplab.core.config import Settings, read_settings, settings_to_json
 from icplab.core.errors import BadInput, Problem
 from icplab.core.schema import CANONICAL
-from icplab.core.store import sha256_of, write_parquet
+from icplab.core.store import sha256_of
 from icplab.intake.batch import Batch, FileBook, rejects_table
 from icplab.intake.checks import check_currencies, check_opportunities, check_rows
 from icplab.intake.dates import DAY_ZERO
 from icplab.intake.files import InputFile, find_files, unread_files
 from icplab.intake.identity import settle_identity
+from icplab.intake.large import read_large
 from icplab.intake.links import check_labels, check_links
 from icplab.intake.loaded import without_load_date
 from icplab.intake.mapping import build_batch, expected_names, unknown_mappings
 from icplab.intake.matching import Matching, match_accounts
 from icplab.intake.matching.review import REVIEW_FILE, write_review
 from icplab.intake.meaning import check_one_sided, check_stage_history, secrets_in
-from icplab.intake.outline import outline
+from icplab.intake.outline import Sheet, outline
 from icplab.intake.overlap import prefer_newest
 from icplab.intake.report import Report, ledger_table
 from icplab.intake.sources import Connections, content_hash, read_content
 from icplab.intake.typed import type_batch
-from icplab.intake.written import add_keys, in_order
+from icplab.intake.written import event_keys, write_table
 
 STAGING = ".intake-"  # folders in which an intake is written; the name goes on with the process that writes
-INTAKE_VERSION = 4  # raised when the same input gives other tables, so that runs taken in before are taken in again
+INTAKE_VERSION = 5  # raised when the same input gives other tables, so that runs taken in before are taken in again
 # as-of date of a workspace without any date: no row lies after it, and no row before it is needed.
 UNDATED_AS_OF = pd.Timestamp("1970-01-01").as_unit("us")
 # Findings that a note of the intake supports (codes of the contract).
@@ -229,13 +230,11 @@ def _read_table(table: str, files: list[InputFile], reading: _Reading, connectio
         expected = expected_names(table, settings, file.native)
         notes: list[Problem] = []
         try:
-            content = read_content(file.path, file.name, table, file.source, expected, connections, notes)
-            sheet = outline(content.records, file.name, expected, notes)
-            content.check(sheet, file.name, notes)
+            sheet, size, digest = _sheet(file, table, expected, connections, notes)
         except BadInput as error:
             reading.problems += [*notes, *error.problems]
             continue
-        book = FileBook(table, file.name, content.bytes, content.sha256, sheet.records)
+        book = FileBook(table, file.name, size, digest, sheet.records)
         book.counts |= sheet.counts
         book.reshaped = file.native is not None and file.native.changes_rows
         # A file that feeds several tables says once what is wrong with it.
@@ -256,6 +255,19 @@ def _read_table(table: str, files: list[InputFile], reading: _Reading, connectio
         batch.tolerate(settings.tolerance.quarantine)
         reading.batches[table] = batch
         reading.books += books
+
+
+def _sheet(
+    file: InputFile, table: str, expected: set[str], connections: Connections, notes: list[Problem]
+) -> tuple[Sheet, int, str]:
+    """Data records of one source under their header, its size in bytes and its hash."""
+    large = read_large(file.path, file.name, file.source, expected, notes)
+    if large:
+        return large.sheet, large.bytes, large.sha256
+    content = read_content(file.path, file.name, table, file.source, expected, connections, notes)
+    sheet = outline(content.records, file.name, expected, notes)
+    content.check(sheet, file.name, notes)
+    return sheet, content.bytes, content.sha256
 
 
 def _check_together(reading: _Reading, folder: Path) -> None:
@@ -298,21 +310,29 @@ def _settle(book: FileBook, batch: Batch) -> None:
 def _write(reading: _Reading, folder: Path, staging: Path) -> None:
     """All files of the intake, into an empty folder."""
     (staging / "tables").mkdir()
-    tables = {name: in_order(batch.frame[batch.live], batch.table) for name, batch in reading.batches.items()}
-    for name, frame in add_keys(tables).items():
-        write_parquet(frame, staging / "tables" / f"{name}.parquet")
+    keys = event_keys(reading.batches)
+    for name, batch in reading.batches.items():
+        write_table(batch, staging / "tables" / f"{name}.parquet", keys.get(name, {}))
     (staging / "settings.json").write_text(settings_to_json(reading.settings) + "\n", encoding="utf-8")
     _write_rejects(rejects_table(list(reading.batches.values())), staging / "rejects.csv")
     write_review(reading.matching.review, staging / REVIEW_FILE)
     if (folder / "decisions.jsonl").is_file():
         (staging / "decisions.jsonl").write_bytes((folder / "decisions.jsonl").read_bytes())
-    text = json.dumps(_inputs(reading, tables, folder), indent=1, sort_keys=True, allow_nan=False)
+    text = json.dumps(_inputs(reading, folder), indent=1, sort_keys=True, allow_nan=False)
     (staging / "inputs.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _inputs(reading: _Reading, tables: dict[str, pd.DataFrame], folder: Path) -> dict:
+def _dated(batch: Batch) -> pd.DataFrame:
+    """Dates of the used rows, and what became of opportunities."""
+    frame = batch.frame
+    names = [c for c in frame if frame[c].dtype.kind == "M" or (c == "status" and batch.table.name == "opportunities")]
+    return frame.loc[batch.live, names]
+
+
+def _inputs(reading: _Reading, folder: Path) -> dict:
     """What `inputs.json` says; names of files are relative to the workspace."""
     hashes = [(b.table, b.file, b.sha256) for b in reading.books]
+    tables = {name: _dated(batch) for name, batch in reading.batches.items()}
     return {
         "fingerprint": _fingerprint(reading.given, hashes, folder),
         "files": [

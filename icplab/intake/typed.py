@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,11 +13,13 @@ import pandas as pd
 from icplab.core.config import Settings, Source
 from icplab.core.schema import DTYPES, Column
 from icplab.intake.batch import Batch, listed, shown_text, toml_text
+from icplab.intake.coded import Words, is_coded, recoded
 from icplab.intake.dates import type_dates
 
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _MANGLED_ID = r"\d\.\d+E\+\d+"
-_SYMBOLS = r"[$€£¥₹]|^[A-Z]{3}(?=[\s\d-])|(?<=[\s\d])[A-Z]{3}$"
+_SIGN = "[$€£¥₹]"
+_SYMBOLS = rf"{_SIGN}|^[A-Z]{{3}}(?=[\s\d-])|(?<=[\s\d])[A-Z]{{3}}$"
 # Letters of one word from the Latin and from the Greek or Cyrillic alphabet.
 _MIXED_SCRIPT = re.compile("[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]")
 LONGEST_LIST = 500  # characters; longer cells with semicolons are prose
@@ -35,11 +39,13 @@ def type_batch(batch: Batch, settings: Settings) -> None:
     typed = {}
     for column in batch.table.columns:
         if column.name in batch.frame:
-            typed[column.name] = _type_column(batch, column, source, settings)
+            typed[column.name] = _by_word(
+                batch, column.name, partial(_type_column, column=column, source=source, settings=settings)
+            )
         else:
             typed[column.name] = pd.Series(index=batch.frame.index, dtype=DTYPES[column.kind])
     for name in batch.frame.columns.difference(list(typed), sort=True):
-        typed[name] = _clean_text(batch, name, source)
+        typed[name] = _by_word(batch, name, partial(_clean_text, name=name, source=source))
     batch.frame = pd.DataFrame(typed, index=batch.frame.index)
     for name, factor in source.multiply.items():
         if name in batch.frame and batch.frame[name].dtype == "float64":
@@ -47,6 +53,13 @@ def type_batch(batch: Batch, settings: Settings) -> None:
         else:
             message = "is not a column of numbers to multiply"
             batch.say("ICP-E100", message, fix=f"correct [sources.{batch.table.name}] multiply", column=name)
+
+
+def _by_word(batch: Batch, name: str, make: Callable[[Batch], pd.Series]) -> pd.Series:
+    """A column typed by `make`; of a coded column each distinct word once."""
+    if not is_coded(batch.frame[name]):
+        return make(batch)
+    return recoded(batch.frame[name], make(Words(batch, name)))
 
 
 def _type_column(batch: Batch, column: Column, source: Source, settings: Settings) -> pd.Series:
@@ -74,7 +87,7 @@ def _visible(batch: Batch, name: str, text: pd.Series) -> pd.Series:
         return text
     changed = text.isin(unseen)
     message = "outer white space or invisible characters removed"
-    batch.note(changed & batch.live, "ICP-R081", message, column=name)
+    batch.note(changed, "ICP-R081", message, column=name, only_live=True)
     cleaned = {u: _INVISIBLE.sub("", u).strip() for u in unseen}
     return text.map(cleaned).where(changed, text).astype("str")
 
@@ -83,7 +96,8 @@ def _without_missing(batch: Batch, name: str, text: pd.Series, source: Source) -
     """Text with words that stand for nothing as null; words other than a blank are counted in a note."""
     blank = text == ""
     words = text.isin(source.missing) & ~blank
-    batch.note(words & batch.live, "ICP-R075", "stands for a missing value; taken as empty", column=name)
+    message = "stands for a missing value; taken as empty"
+    batch.note(words, "ICP-R075", message, column=name, only_live=True)
     return text.mask(words | blank)
 
 
@@ -95,9 +109,8 @@ def _clean_text(batch: Batch, name: str, source: Source) -> pd.Series:
     changed = {u: c for u, c in changed.items() if u != c}
     if changed:
         text = text.map(changed).where(text.isin(list(changed)), text).astype("str")
-    batch.note(
-        (text != given) & batch.live, "ICP-R081", "outer white space or invisible characters removed", column=name
-    )
+    message = "outer white space or invisible characters removed"
+    batch.note(text != given, "ICP-R081", message, column=name, only_live=True)
     _note_lookalikes(batch, name, text)
     if name not in batch.table.by_name:
         text = _without_doubles(batch, name, text)
@@ -109,9 +122,8 @@ def _note_lookalikes(batch: Batch, name: str, text: pd.Series) -> None:
     mixed = [u for u in text[~text.str.isascii()].unique() if _MIXED_SCRIPT.search(u)]
     if mixed:
         message = "mixes letters of two alphabets that look alike; kept as it is"
-        batch.note(
-            text.isin(mixed) & batch.live, "ICP-W081", message, fix="type the word again in the CRM", column=name
-        )
+        fix = "type the word again in the CRM"
+        batch.note(text.isin(mixed), "ICP-W081", message, fix=fix, column=name, only_live=True)
 
 
 def _without_doubles(batch: Batch, name: str, text: pd.Series) -> pd.Series:
@@ -122,7 +134,7 @@ def _without_doubles(batch: Batch, name: str, text: pd.Series) -> pd.Series:
         return text
     doubled = text.isin(list(changed))
     message = "members that stand twice in a list, or are blank, taken once"
-    batch.note(doubled & batch.live, "ICP-R078", message, column=name)
+    batch.note(doubled, "ICP-R078", message, column=name, only_live=True)
     return text.map(changed).where(doubled, text).astype("str")
 
 
@@ -167,7 +179,7 @@ def _allowed(batch: Batch, column: Column, given: pd.Series, source: Source) -> 
 
 def note_unmapped(batch: Batch, name: str, unknown: pd.Series, allowed: tuple[str, ...]) -> None:
     """Stop on values outside a closed list: all of them with counts, and a block for `icplab.toml` to start from."""
-    counts = batch.frame[name][unknown].value_counts().sort_index()
+    counts = batch.count_values(name, unknown).sort_index()
     counts = counts.sort_values(ascending=False, kind="stable")
     said = listed((f'"{shown_text(v)}" ({n:,}×)' for v, n in counts.items()), MOST_VALUES)
     guesses = [f'{toml_text(v)} = "{_guess(str(v), allowed)}"' for v in counts.index[:MOST_VALUES]]
@@ -197,19 +209,32 @@ def _numbers(batch: Batch, column: Column, text: pd.Series, source: Source) -> p
     if source.thousands in _SPACES:
         text = text.str.replace(_ANY_SPACE, source.thousands, regex=True)
     odd = text.notna() & ~_matches(text, _notation(source))
+    fits = text.notna() & ~odd
     if odd.any():
         text = text.where(~odd, _repaired(batch, column, text.where(odd), source))
-    fits = _matches(text, _notation(source))
+        fits |= odd & _matches(text, _notation(source))
     plain = text.where(fits)
     if source.thousands:
         plain = plain.str.replace(source.thousands, "", regex=False)
     if source.decimal != ".":
         plain = plain.str.replace(source.decimal, ".", regex=False)
-    number = pd.to_numeric(plain, errors="coerce").astype("float64")
+    number = _parsed(plain)
     _note_odd(batch, column, text, text.notna() & ~fits, source)
     endless = np.isinf(number)
     batch.note(endless, "ICP-E069", "is larger than a number can be", fix="correct the cell", column=column.name)
     return _checked_people(batch, column, _as_rate(batch, column, number.mask(endless), text))
+
+
+def _parsed(text: pd.Series) -> pd.Series:
+    """Numbers in Python's notation; what is beyond all numbers becomes infinite."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        number = pc.cast(pa.array(text, type=pa.large_string()), pa.float64())
+    except pa.ArrowInvalid:  # a sign before the number, or more than a number can be
+        return pd.to_numeric(text, errors="coerce").astype("float64")
+    return pd.Series(number.to_numpy(zero_copy_only=False), index=text.index)
 
 
 # A thousands sign that is a space may be exported as any of these.
@@ -229,13 +254,17 @@ def _notation(source: Source) -> str:
 def _repaired(batch: Batch, column: Column, text: pd.Series, source: Source) -> pd.Series:
     """Text of odd cells after what can be taken off without doubt; each kind of repair is noted."""
     name = column.name
-    symbol = text.str.contains(_SYMBOLS, regex=True).fillna(False).astype(bool)
-    bare = text.str.replace(_SYMBOLS, "", regex=True).str.strip()
+    signed = _matches(text, rf"{_SIGN}({_notation(source)})")  # the usual case, told without a slow expression
+    rest = text[text.notna() & ~signed]
+    symbol = signed | rest.str.contains(_SYMBOLS, regex=True).astype(bool).reindex(text.index, fill_value=False)
+    bare = rest.str.replace(_SYMBOLS, "", regex=True).str.strip()
     bracket = _matches(bare, r"\(.*\)") | _matches(bare, r"[^-]*-")
     bare = bare.mask(bracket, "-" + bare.str.strip("()-").str.strip())
     percent = _matches(bare, r".*%") & (column.kind == "rate")
     bare = bare.mask(percent, bare.str.rstrip("%").str.strip())
-    good = _matches(bare, _notation(source))
+    good = signed | _matches(bare, _notation(source)).reindex(text.index, fill_value=False)
+    bare = text.str.slice(1).where(signed, bare.reindex(text.index))
+    bracket = bracket.reindex(text.index, fill_value=False)
     good &= ~_several_currencies(batch, column, text, symbol & good)
     batch.note(symbol & good, "ICP-R065", "currency sign taken off", column=name)
     batch.note(bracket & good, "ICP-R066", "brackets or a trailing minus read as negative", column=name)
@@ -254,7 +283,9 @@ def _several_currencies(batch: Batch, column: Column, text: pd.Series, signed: p
     none = pd.Series(False, index=text.index)
     if not signed.any() or "currency" in batch.text:
         return none
-    signs = text[signed].str.extract(f"({_SYMBOLS})", expand=False).unique()
+    signs = text[signed].str.slice(0, 1).unique()
+    if len(signs) > 1 or not re.fullmatch(_SIGN, signs[0]):
+        signs = text[signed].str.extract(f"({_SYMBOLS})", expand=False).unique()
     if len(signs) < 2:
         return none
     message = (
@@ -284,7 +315,8 @@ def _note_odd(batch: Batch, column: Column, text: pd.Series, odd: pd.Series, sou
         fix = f'if "," separates thousands, declare thousands = "," in {where}'
     elif _matches(text, r"\D*[\d.]*,\d+\D*")[other].any():
         fix = f'if "," is the decimal sign, declare decimal = "," (and thousands = ".") in {where}'
-    batch.note(other, "ICP-E064", "is not a number in the declared notation", fix=fix, column=name)
+    message = "is not a number in the declared notation"
+    batch.note(other, "ICP-E064", message, fix=fix, column=name, only_live=True)
 
 
 def _as_rate(batch: Batch, column: Column, number: pd.Series, text: pd.Series) -> pd.Series:

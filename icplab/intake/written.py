@@ -1,4 +1,4 @@
-"""Reads the used rows of every table, makes what is written: rows in a fixed order, events with whole-number keys.
+"""Reads the batch of every table, makes its Parquet file: used rows in a fixed order, events with whole-number keys.
 
 Events are the large tables. In the order of time, a reader of recent events skips all older row groups of the file; and
 grouping by a whole number costs a fraction of grouping by text (decision record 0004).
@@ -6,34 +6,125 @@ grouping by a whole number costs a fraction of grouping by text (decision record
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pandas as pd
 
-from icplab.core.schema import Table
+from icplab.intake.batch import Batch
+from icplab.intake.coded import codes_of, decoded, is_coded, words_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # First sort columns of the tables that grow with time; the others are sorted by their key.
 TIME_ORDER = {"activities": ("occurred_at", "account_id"), "usage": ("period", "account_id")}
 ACCOUNT_KEY, CONTACT_KEY = "account_key", "contact_key"
+PART = 1 << 17  # rows decoded, encoded and written at a time: one row group
 
 
-def in_order(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
-    """Rows in an order that does not depend on the export's: by time or key, then by every other column."""
-    first = TIME_ORDER.get(table.name, table.key)
-    rest = [str(c) for c in frame if c not in first]
-    return frame.sort_values([*first, *rest], kind="stable", ignore_index=True)
+def write_table(batch: Batch, path: Path, further: Mapping[str, pd.Series] | None = None) -> None:
+    """Write the used rows, with nothing in the file that depends on the machine, the day, or the order of the export.
+
+    `further` are columns for all rows of the batch that are written beside its own.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = in_order(batch)
+    columns = {**{str(c): batch.frame[c] for c in batch.frame}, **(further or {})}
+    schema = pa.schema([(name, _type_of(column)) for name, column in columns.items()])
+    beside = path.with_suffix(".part")
+    with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+        for start in range(0, max(len(rows), 1), PART):
+            part = rows[start : start + PART]
+            writer.write_table(pa.table([_taken(c, part) for c in columns.values()], schema=schema))
+    os.replace(beside, path)
 
 
-def add_keys(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Activities with two further columns: the place of their account in the table of accounts, and of their contact
+def event_keys(batches: Mapping[str, Batch]) -> dict[str, dict[str, pd.Series]]:
+    """Two further columns of activities: the place of their account in the table of accounts, and of their contact
     among all contacts they name. Both are int32, and blank where the id is."""
-    if "activities" not in tables or "accounts" not in tables:
-        return tables
-    events = tables["activities"]
-    account = pd.Index(tables["accounts"]["account_id"]).get_indexer(pd.Index(events["account_id"]))
-    contact, _ = pd.factorize(events["contact_id"], sort=True)
-    keys = {name: _blank_below_zero(place) for name, place in ((ACCOUNT_KEY, account), (CONTACT_KEY, contact))}
-    return {**tables, "activities": events.assign(**keys)}
+    if "activities" not in batches or "accounts" not in batches:
+        return {}
+    events, accounts = batches["activities"], batches["accounts"]
+    known = pd.Index(decoded(accounts.frame["account_id"]).iloc[in_order(accounts)])
+    account = known.get_indexer(pd.Index(decoded(events.frame["account_id"])))
+    contact, _ = pd.factorize(decoded(events.frame["contact_id"]).where(events.live), sort=True)
+    return {"activities": {ACCOUNT_KEY: _blank_below_zero(account), CONTACT_KEY: _blank_below_zero(contact)}}
 
 
 def _blank_below_zero(place: object) -> pd.Series:
     keys = pd.Series(place, dtype="Int32")
     return keys.mask(keys < 0)
+
+
+def in_order(batch: Batch) -> np.ndarray:
+    """Positions of the used rows in an order that the export's does not change: by time or key, then all other columns."""
+    import pyarrow.compute as pc
+
+    live = np.flatnonzero(batch.live)
+    first = [k for k in TIME_ORDER.get(batch.table.name, batch.table.key) if k in batch.frame]
+    if len(first) == 1 and _rises(_taken(batch.frame[first[0]], live)):
+        return live
+    keys = {k: _taken(batch.frame[k], live) for k in first}
+    order = _sorted(keys)
+    same = np.ones(max(len(live) - 1, 0), dtype=bool)
+    for values in keys.values():  # a null is not told from another: the other columns decide
+        following = values.take(order)
+        same &= pc.fill_null(pc.equal(following[:-1], following[1:]), True).to_numpy(zero_copy_only=False)
+    if same.any():
+        names = [*first, *(c for c in map(str, batch.frame) if c not in first)]
+        order = _sorted({str(i): _ranked(batch.frame[c], live) for i, c in enumerate(names)})
+    return live[order.to_numpy()]
+
+
+def _sorted(keys: Mapping[str, pa.Array]) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not keys:
+        return pa.array([], type=pa.uint64())
+    return pc.sort_indices(pa.table(dict(keys)), sort_keys=[(k, "ascending") for k in keys])
+
+
+def _rises(values: pa.Array) -> bool:
+    """Whether every value is larger than the one before: in order, and none twice."""
+    import pyarrow.compute as pc
+
+    return values.null_count == 0 and pc.all(pc.less(values[:-1], values[1:])).as_py() is not False
+
+
+def _ranked(column: pd.Series, rows: np.ndarray) -> pa.Array:
+    """What sorts as the column does, null last: of a coded one the ranks of its words."""
+    import pyarrow as pa
+
+    if is_coded(column):
+        order = np.argsort(words_of(column).to_numpy(dtype=object), kind="stable")
+        rank = np.full(len(order) + 1, len(order))
+        rank[order] = np.arange(len(order))
+        return pa.array(rank[codes_of(column)[rows]])
+    taken = _taken(column, rows)
+    return taken.cast(pa.int8()) if pa.types.is_boolean(taken.type) else taken
+
+
+def _type_of(column: pd.Series) -> pa.DataType:
+    import pyarrow as pa
+
+    if is_coded(column) or column.dtype == "str":
+        return pa.large_string()
+    return pa.array(column.iloc[:0]).type
+
+
+def _taken(column: pd.Series, rows: np.ndarray) -> pa.Array:
+    """Some rows of a column as one Arrow array."""
+    import pyarrow as pa
+
+    if is_coded(column):
+        codes = codes_of(column)[rows]
+        return pa.array(words_of(column), type=pa.large_string()).take(pa.array(codes, mask=codes < 0))
+    taken = pa.array(pd.Series(column.array.take(rows)), type=_type_of(column), from_pandas=True)  # NaN is null
+    return taken.combine_chunks() if isinstance(taken, pa.ChunkedArray) else taken

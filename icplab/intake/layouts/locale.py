@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from icplab.intake.coded import map_words
+
 _SHAPE = r"\s*\d{1,2}([/.-])\d{1,2}[/.-]\d{4}(?:,?\s+\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?)?\s*"
 _MILLISECONDS = r"\s*\d{12,13}\s*"
 
@@ -56,4 +58,6 @@ def _from_milliseconds(frame: pd.DataFrame, column: str, words: pd.Series) -> No
 def _replaced(column: pd.Series, old: pd.Series, new: pd.Series) -> pd.Series:
     """A column with some of its distinct values replaced."""
     changes = {o: n for o, n in zip(old, new, strict=True) if o != n}
-    return column.map(changes).where(column.isin(list(changes)), column).astype("str") if changes else column
+    if not changes:
+        return column
+    return map_words(column, lambda text: text.map(changes).where(text.isin(list(changes)), text).astype("str"))

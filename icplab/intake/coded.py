@@ -1,0 +1,138 @@
+"""Reads text columns, makes them small: distinct words and a code per record, so that each word is judged only once.
+
+A coded column is a pandas categorical whose words stand in the order of their first appearance. What the rest of the intake
+says about cells, it then says about words, with the same code; here it is spread to the records that hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from icplab.intake.batch import Batch
+
+
+class Words(Batch):
+    """The distinct words of one coded column, as a batch in which each of them is a record; notes go to the real records."""
+
+    def __init__(self, batch: Batch, name: str) -> None:
+        words = words_of(batch.frame[name])
+        none = np.zeros(len(words), dtype=np.int64)
+        super().__init__(batch.table, pd.DataFrame({name: words}), batch.files, none, none, none)
+        self.batch, self.codes, self.text = batch, codes_of(batch.frame[name]), batch.text
+        self.iso_dates = batch.iso_dates
+        self._follow()
+
+    def note(
+        self,
+        rows: object,
+        code: str,
+        message: str,
+        *,
+        fix: str = "",
+        column: str = "",
+        shown: object = None,
+        only_live: bool = False,
+    ) -> None:
+        """Hold `code` against all records whose word is marked."""
+        mask = np.asarray(rows, dtype=bool)
+        if mask.any():
+            values = None if shown is None else np.asarray(shown, dtype=object)[self.codes]
+            spread = mask[self.codes]
+            self.batch.note(spread, code, message, fix=fix, column=column, shown=values, only_live=only_live)
+            self._follow()
+
+    def say(self, code: str, message: str, *, fix: str = "", column: str = "", value: str = "", count: int = 1) -> None:
+        """A problem of the table as a whole."""
+        self.batch.say(code, message, fix=fix, column=column, value=value, count=count)
+
+    def _follow(self) -> None:
+        """A word is stopped when all records that hold it are."""
+        if self.batch.stopped.any():
+            going = np.bincount(self.codes[~self.batch.stopped], minlength=len(self.stopped))
+            self.stopped = going == 0
+
+    def count_values(self, name: str, rows: pd.Series) -> pd.Series:
+        """Records per marked word."""
+        counts = pd.Series(np.bincount(self.codes, minlength=len(self.frame)), index=self.frame[name])
+        return counts[np.asarray(rows, dtype=bool)]
+
+
+def is_coded(column: pd.Series) -> bool:
+    """Whether a column holds codes of words."""
+    return isinstance(column.dtype, pd.CategoricalDtype)
+
+
+def from_codes(codes: np.ndarray, words: Any) -> pd.Series:
+    """A coded column; code -1 is null."""
+    made = pd.Categorical.from_codes(codes, categories=pd.Index(words, dtype="str"), validate=False)
+    return pd.Series(made, copy=False)
+
+
+def words_of(column: pd.Series) -> pd.Series:
+    """The words of a coded column."""
+    return pd.Series(column.cat.categories.array, dtype="str")
+
+
+def codes_of(column: pd.Series) -> np.ndarray:
+    """The code of each record; -1 where null."""
+    return np.asarray(column.array.codes)
+
+
+def recoded(column: pd.Series, made: pd.Series) -> pd.Series:
+    """A coded column after each word became something else: text stays coded, other types are spread to the records."""
+    codes = codes_of(column)
+    if made.dtype != "str":
+        values = pd.api.extensions.take(made.array, codes, allow_fill=True)
+        return pd.Series(values, index=column.index, copy=False)
+    places, words = pd.factorize(made)
+    places = np.append(places, -1)  # code -1, a null cell, takes the last place
+    return _first_seen(places[codes], words).set_axis(column.index)
+
+
+def map_words(column: pd.Series, function: Callable[[pd.Series], pd.Series]) -> pd.Series:
+    """`function`, which looks at every cell by itself, applied to each distinct word once where the column is coded."""
+    if not is_coded(column):
+        return function(column)
+    made = function(words_of(column))
+    return recoded(column, made)
+
+
+def blanked(column: pd.Series, rows: np.ndarray) -> pd.Series:
+    """Empty text in the marked records."""
+    if not is_coded(column):
+        return column.mask(pd.Series(rows, index=column.index), "")
+    words = words_of(column)
+    at = np.flatnonzero(words == "")
+    blank = int(at[0]) if len(at) else len(words)
+    words = words if len(at) else pd.concat([words, pd.Series([""], dtype="str")], ignore_index=True)
+    return _first_seen(np.where(rows, blank, codes_of(column)), words).set_axis(column.index)
+
+
+def tidied(column: pd.Series) -> pd.Series:
+    """The same column; of a coded one, only words that occur, in the order of their first appearance."""
+    return _first_seen(codes_of(column), column.cat.categories).set_axis(column.index) if is_coded(column) else column
+
+
+def decoded(column: pd.Series) -> pd.Series:
+    """The column as plain text."""
+    return column.astype("str") if is_coded(column) else column
+
+
+def _first_seen(codes: np.ndarray, words: Any) -> pd.Series:
+    """A coded column whose words are those that occur, in the order of their first appearance."""
+    index = pd.Index(words, dtype="str")
+    first = np.full(len(index) + 1, len(codes))
+    first[codes[::-1]] = np.arange(len(codes))[
+        ::-1
+    ]  # the last to write is the first to appear; -1 writes the last place
+    first = first[:-1]
+    order = np.argsort(first, kind="stable")[: int((first < len(codes)).sum())]
+    if len(order) == len(index) and (order == np.arange(len(order))).all():
+        return from_codes(codes, index)
+    place = np.full(len(index) + 1, -1)
+    place[order] = np.arange(len(order))
+    return from_codes(place[codes], index[order])
