@@ -11,26 +11,24 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from icplab import features
-from icplab.core.schema import CANONICAL
 from icplab.features import Refresh
 from icplab.features.state import MANIFEST, SUMS
-from icplab.intake.written import add_keys, in_order
+from icplab.intake import written as intake_written
 from tests.odd_tables import AS_OF, SETTINGS, odd_tables
+from tests.test_account_table import written
 
 EARLIER = pd.Timestamp("2025-12-31").as_unit("us")
 
 
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path, monkeypatch):
     """Writes tables as the intake does, in row groups of 100 events, so that a small file has many."""
+    monkeypatch.setattr(intake_written, "PART", 100)
 
     def write(tables, name="now"):
         folder = tmp_path / name
         folder.mkdir()
-        for table, frame in add_keys({n: in_order(f, CANONICAL[n]) for n, f in tables.items()}).items():
-            arrow = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-            pq.write_table(arrow, folder / f"{table}.parquet", row_group_size=100, compression="zstd")
-        return {n: folder / f"{n}.parquet" for n in tables}
+        return written(tables, folder)
 
     return write
 
