@@ -32,6 +32,7 @@ HORIZON = 365
 MARGIN, SPEND_PER_DEAL = 0.7, 2000.0
 LOWEST, HIGHEST = 0.92, 0.98
 AVERAGE = (0.94, 0.96)
+JUDGED = 200  # intervals of a type and number of deals from which its coverage is judged
 TYPES = {
     "rates": (
         "win_rate closed",
@@ -189,8 +190,7 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
 
 def by_type(results: pd.DataFrame) -> pd.DataFrame:
     """Coverage per type of figure and number of deals, and over everything."""
-    kinds = {figure: kind for kind, figures in TYPES.items() for figure in figures}
-    ok = results[results["status"] == "ok"].assign(kind=lambda r: r["figure"].map(kinds))
+    ok = results[results["status"] == "ok"].assign(kind=lambda r: r["figure"].map(_kind_of()))
     table = ok.pivot_table(index="kind", columns="deals", values="holds", aggfunc="mean")
     return table.join(ok.groupby("kind")["holds"].mean().rename("all")).join(
         ok.groupby("kind").size().rename("intervals")
@@ -233,8 +233,14 @@ def main(arguments: list[str] | None = None) -> int:
     RESULTS.write_text(
         json.dumps(json.loads(summarise(results).to_json(orient="index")), indent=1) + "\n", encoding="utf-8"
     )
-    cells = kinds[list(DEALS)].stack()
+    ok = results[results["status"] == "ok"].assign(kind=lambda r: r["figure"].map(_kind_of()))
+    judged = ok.groupby(["kind", "deals"])["holds"].agg(["mean", "size"])
+    cells = judged.loc[judged["size"] >= JUDGED, "mean"]  # fewer intervals say nothing about a point of coverage
     return int(not (cells.between(LOWEST, HIGHEST).all() and AVERAGE[0] <= average <= AVERAGE[1]))
+
+
+def _kind_of() -> dict[str, str]:
+    return {figure: kind for kind, figures in TYPES.items() for figure in figures}
 
 
 def _velocity(piece: object) -> dict:

@@ -261,7 +261,7 @@ def test_an_order_that_depends_on_the_allocation_is_said():
         kpi="cac", n=90.0, cut="region", period="all", status="ok"
     )
     (said,) = found._allocations(kpis)
-    assert (said.code, said.severity) == ("allocation-dependent", "watch")
+    assert (said.code, said.severity) == ("allocation-dependent", "info")
     kpis["value"] = [100.0, 130.0, 105.0, 140.0]
     assert not list(found._allocations(kpis))
 

@@ -102,6 +102,17 @@ def test_levels_that_change_places_with_the_allocation_are_named():
     assert performance.compare_allocations(table.iloc[:0]).empty
 
 
+def test_a_margin_that_is_not_known_gives_no_share_of_profit(tables, settings, as_of):
+    opportunities = features.build_opportunities(tables, settings, as_of).assign(margin_rate=np.nan)
+    accounts = features.build_accounts(tables, settings, as_of)
+    own = {"accounts": accounts, "settings": settings, "as_of": as_of, "seed": 1, "replicates": 50}
+    kpis = performance.measure_kpis(opportunities, cut="industry", **own)
+    shares = kpis[kpis["kpi"] == "share"].set_index(["basis", "level"])
+    assert (shares.loc["gross_profit", "status"] == "not_measured").all()
+    assert shares.loc["won_value", "value"].sum() == pytest.approx(1)
+    assert (shares.loc["spend", "note"] == "there is no spend table").all()
+
+
 def test_sellers_are_numbered_unless_they_may_be_shown(tables, settings, as_of):
     opportunities = features.build_opportunities(tables, settings, as_of).assign(owner="Zoe")
     opportunities.loc[:3, "owner"] = "Adam"

@@ -73,19 +73,22 @@ def compare_cuts(
     replicates: int = REPLICATES,
 ) -> pd.DataFrame:
     """`compare_standardised` for several cuts, one below the other, from the same resamples."""
+    from threadpoolctl import threadpool_limits
+
     closed = _closed(opportunities, settings, as_of)
     weights = _weights(closed, seed, replicates)
     usual = _strata(closed, accounts, "")
-    parts = [
-        _compare(
-            closed,
-            _strata(closed, accounts, cut) if cut in ("source", *SIZES) else usual,
-            weights,
-            cut,
-            find_levels(cut, accounts, opportunities, settings),
-        )
-        for cut in cuts
-    ]
+    with threadpool_limits(1):  # many small products: threads would wait for each other, and add up in another order
+        parts = [
+            _compare(
+                closed,
+                _strata(closed, accounts, cut) if cut in ("source", *SIZES) else usual,
+                weights,
+                cut,
+                find_levels(cut, accounts, opportunities, settings),
+            )
+            for cut in cuts
+        ]
     return pd.concat(parts, ignore_index=True) if parts else _nothing()
 
 

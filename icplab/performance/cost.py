@@ -6,12 +6,11 @@ it is not offered: by opportunities worked (the default), by accounts worked, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from icplab.performance.drivers import Period, sums_of, sums_of_all
 from icplab.performance.facts import Facts, Slice
 from icplab.performance.figures import Array, Figure, over
 from icplab.performance.rows import ALL
@@ -19,26 +18,15 @@ from icplab.performance.winning import NO_DATES
 
 ALLOCATIONS = {"new_logo": "opportunities", "new_logo_by_accounts": "accounts", "new_logo_by_activity": "activity"}
 MATERIAL = 0.20  # an order of two levels that changes with the allocation counts from this difference on, either way
+# What is added up for an allocation, by whether it is for new customers only.
+DRIVERS = {
+    ("opportunities", True): "worked_new",
+    ("opportunities", False): "worked_all",
+    ("accounts", True): "accounts_new",
+    ("activity", True): "effort_spent",
+}
 # Columns of spend that name the level of a cut, so that its rows are direct costs.
 DIRECT = {"segment": "segment", "source": "channel"}
-
-
-@dataclass(frozen=True)
-class Period:
-    """Months of spend, and the days on which the customers they won may have closed."""
-
-    spend: float
-    first: pd.Timestamp
-    last: pd.Timestamp
-    lag: int
-
-    @property
-    def spent_from(self) -> pd.Timestamp:
-        return self.first - pd.Timedelta(days=self.lag)
-
-    @property
-    def spent_to(self) -> pd.Timestamp:
-        return self.last - pd.Timedelta(days=self.lag)
 
 
 def cac(piece: Slice, basis: str) -> Figure:
@@ -87,18 +75,17 @@ def cost_of(piece: Slice, allocation: str, *, first_time: bool = True) -> Figure
     if piece.cut == ALL:
         return Figure(period.spend, period.spend * ones)
     direct, named = _direct(piece, period)
-    here = _driver(piece.facts, piece.tables, period, allocation, first_time)
-    everywhere, drawn = _driver_of_all(facts, period, allocation, first_time)
-    if not everywhere:
+    driver = DRIVERS[allocation, first_time]
+    here, everywhere = sums_of(piece, period)[driver], sums_of_all(facts, period)[driver]
+    if not everywhere.value:
         return Figure(reason=f"no {_WORDS[allocation]} in the months that the spend covers")
-    totals = np.bincount(here["unit"], weights=here["size"], minlength=piece.units)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = piece.drawn(totals) / drawn
+        share = here.drawn / everywhere.drawn
     shared = period.spend - named
     note = f"shared by {_WORDS[allocation]}" + (
         f"; {direct / period.spend:.0%} of all spend names it" if direct else ""
     )
-    return Figure(direct + shared * float(here["size"].sum()) / everywhere, direct + shared * share, len(here), note)
+    return Figure(direct + shared * here.value / everywhere.value, direct + shared * share, here.n, note)
 
 
 def known_period(facts: Facts) -> Period | None:
@@ -209,33 +196,6 @@ def _direct(piece: Slice, period: Period) -> tuple[float, float]:
     months = spend["month"].between(period.spent_from, period.spent_to)
     named = spend[months & spend[column].isin(piece.facts.levels)]
     return float(named.loc[named[column] == piece.level, "amount"].sum()), float(named["amount"].sum())
-
-
-def _driver(
-    facts: Facts, tables: dict[str, pd.DataFrame], period: Period, allocation: str, first_time: bool
-) -> pd.DataFrame:
-    """What costs are shared by: `unit` and `size` of each opportunity, account or month of work."""
-    if allocation == "activity":
-        effort = tables["effort"]
-        done = effort[effort["month"].between(period.spent_from, period.spent_to)]
-        return pd.DataFrame({"unit": done["unit"], "size": done["effort"]})
-    deals = tables["opportunities"]
-    created = deals["created_at"].between(period.spent_from, period.spent_to)
-    worked = deals[created & (deals["new"] if first_time else True)]
-    if allocation == "accounts":
-        worked = worked[~(worked["account"].duplicated() & (worked["account"] >= 0))]
-    return pd.DataFrame({"unit": worked["unit"], "size": 1.0})
-
-
-def _driver_of_all(facts: Facts, period: Period, allocation: str, first_time: bool) -> tuple[float, Array]:
-    """The same over all levels, and in each resample; worked out once."""
-    key = f"{allocation} {first_time}"
-    if key not in facts.common:
-        tables = {"opportunities": facts.opportunities, "effort": facts.effort}
-        whole = _driver(facts, tables, period, allocation, first_time)
-        totals = np.bincount(whole["unit"], weights=whole["size"], minlength=facts.weights.shape[1])
-        facts.common[key] = float(totals.sum()), (facts.weights @ totals.astype(np.float32)).astype(float)
-    return facts.common[key]
 
 
 def _missing_months(month: pd.Series) -> str:

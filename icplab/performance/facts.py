@@ -159,7 +159,7 @@ def build_facts(
     n_units = _number_units(frames, families)
     columns = {n: (*c, "unit", "account", "level") for n, c in _MEASURED.items()}
     columns["opportunities"] += tuple(f"step_{i}" for i in range(len(stages)))
-    slim: dict[str, Any] = {n: frames[n][list(c)] for n, c in columns.items()}
+    slim: dict[str, Any] = {n: frames[n][list(c)].reset_index(drop=True) for n, c in columns.items()}
     return Facts(
         **slim,
         spend=frames["spend"],

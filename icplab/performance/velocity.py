@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.performance.cost import cost_of, known_period, no_spend
+from icplab.performance.drivers import sums_of, sums_of_all
 from icplab.performance.facts import Facts, Slice, slice_level
 from icplab.performance.figures import Figure, as_row
 from icplab.performance.money import measure_acv
@@ -155,40 +156,15 @@ def _share(piece: Slice, basis: str) -> Figure:
     facts = piece.facts
     if basis == "rep_time" and not facts.by_account:
         return Figure(reason="the cut describes opportunities, not accounts")
-    here, reason, note = _added(facts, piece.tables, basis)
-    if reason:
-        return Figure(reason=reason)
-    if basis not in facts.common:
-        tables = {"opportunities": facts.opportunities, "effort": facts.effort}
-        whole, _, _ = _added(facts, tables, basis)
-        totals = np.bincount(whole["unit"], weights=whole["size"], minlength=facts.weights.shape[1])
-        facts.common[basis] = float(totals.sum()), (facts.weights @ totals.astype(np.float32)).astype(float)
-    everything, drawn = facts.common[basis]
-    if everything <= 0:
+    if basis == "rep_time" and not len(facts.effort):
+        return Figure(reason="there is no activities table")
+    period = known_period(facts)
+    here, everywhere = sums_of(piece, period)[basis], sums_of_all(facts, period)[basis]
+    if basis == "gross_profit" and np.isnan(everywhere.value):
+        return Figure(reason="gross margin is not known for every won opportunity")
+    if everywhere.value <= 0:
         return Figure(reason=f"nothing to share: no {basis.replace('_', ' ')}")
-    totals = np.bincount(here["unit"], weights=here["size"], minlength=piece.units)
+    notes = {"rep_time": f"{facts.effort_in} of sellers", "pipeline": "open amount", "opportunities": "created"}
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Figure(float(here["size"].sum()) / everything, piece.drawn(totals) / drawn, len(here), note)
-
-
-def _added(facts: Facts, tables: dict[str, pd.DataFrame], basis: str) -> tuple[pd.DataFrame, str, str]:
-    """Rows that a share adds up (`unit, size`), why there are none, and what to know about them."""
-    deals, effort = tables["opportunities"], tables["effort"]
-    if basis == "rep_time":
-        done = effort[facts.inside(effort["month"])]
-        reason = "" if len(facts.effort) else "there is no activities table"
-        return pd.DataFrame({"unit": done["unit"], "size": done["effort"]}), reason, f"{facts.effort_in} of sellers"
-    if basis == "opportunities":
-        made = deals[facts.inside(deals["created_at"])]
-        return pd.DataFrame({"unit": made["unit"], "size": 1.0}), "", "created"
-    if basis == "pipeline":
-        still = deals[deals["open"] & (deals["acv"] > 0)]
-        return pd.DataFrame({"unit": still["unit"], "size": still["acv"]}), "", "open amount"
-    won = deals[deals["won"] & facts.inside(deals["closed_at"]) & (deals["acv"] > 0)]
-    if basis == "won_value":
-        return pd.DataFrame({"unit": won["unit"], "size": won["acv"]}), "", f"closed in {facts.window}"
-    lacking = facts.opportunities.loc[
-        facts.opportunities["won"] & (facts.opportunities["acv"] > 0), "margin_rate"
-    ].isna()
-    reason = "gross margin is not known for every won opportunity" if lacking.any() else ""
-    return pd.DataFrame({"unit": won["unit"], "size": won["acv"] * won["margin_rate"]}), reason, "annual"
+        draws = here.drawn / everywhere.drawn
+    return Figure(here.value / everywhere.value, draws, here.n, notes.get(basis, f"closed in {facts.window}"))
