@@ -19,8 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from icplab.intake import take
-from icplab.intake.coded import decoded
-from icplab.intake.written import in_order
+from icplab.intake.written import used_rows
 
 ODD = (
     *("", " ", "NULL", "N/A", "NaN", "inf", "1e400", "1.2E+17", "-5", "(5)", "12%", "5k", "$5", "1,234.50", "1.234,5"),
@@ -234,7 +233,7 @@ def judge(folder: Path, data: bytes, clean: dict[str, list[list[str]]], name: st
         )
     table = Path(name).stem
     batch = reading.batches[table]
-    frame = batch.frame.apply(decoded).iloc[in_order(batch)].reset_index(drop=True)
+    frame = used_rows(batch)
     noted = any(p.file and name in p.file and p.code not in ("ICP-W088", "ICP-W089") for p in reading.problems)
     if _says_what_stands_there(frame, data):
         return "noted" if noted else "as it stands"

@@ -62,6 +62,12 @@ def _blank_below_zero(place: object) -> pd.Series:
     return keys.mask(keys < 0)
 
 
+def used_rows(batch: Batch) -> pd.DataFrame:
+    """What `write_table` writes, as a frame: for tests and small tables."""
+    frame = pd.DataFrame({c: decoded(batch.frame[c]) for c in batch.frame})
+    return frame.iloc[in_order(batch)].reset_index(drop=True)
+
+
 def in_order(batch: Batch) -> np.ndarray:
     """Positions of the used rows in an order that the export's does not change: by time or key, then all other columns."""
     import pyarrow.compute as pc

@@ -10,7 +10,7 @@ import pandas as pd
 from icplab.core.errors import Problem
 from icplab.intake import take
 from icplab.intake.report import ledger_table
-from icplab.intake.written import in_order
+from icplab.intake.written import used_rows
 from tests.catalogue.case import Case
 from tests.catalogue.workspace import Workspace
 
@@ -33,7 +33,7 @@ class Seen:
 def see(workspace: Workspace, folder: Path) -> Seen:
     """Write a workspace and read it."""
     reading = take._read(workspace.write(folder))
-    tables = {name: in_order(batch.frame[batch.live], batch.table) for name, batch in reading.batches.items()}
+    tables = {name: used_rows(batch) for name, batch in reading.batches.items()}
     return Seen(workspace, folder, reading.problems, ledger_table(reading.books), tables)
 
 
