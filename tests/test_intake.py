@@ -14,6 +14,7 @@ from icplab.core.store import read_parquet
 from icplab.intake import UNDATED_AS_OF, check_workspace, default_as_of, take_in
 from icplab.intake.batch import FileBook
 from icplab.intake.records import _parse_fast, _parse_strictly, _scan
+from tests.conftest import HAND
 
 ACCOUNTS = """account_id,name,industry,employees,country,founded_year,stack
 A1,"Acme, Inc.",Retail,120,NA,1999,red
@@ -350,6 +351,20 @@ def test_the_ledger_names_every_kind_of_record(tmp_path):
         "duplicate": 1,
         "quarantined": 1,
     }
+
+
+@pytest.mark.parametrize("change", [lambda frame: frame.iloc[1:], lambda frame: pd.concat([frame, frame.iloc[:1]])])
+def test_a_row_lost_or_doubled_after_the_books_are_closed_is_refused(tmp_path, monkeypatch, change):
+    from icplab.intake import take
+
+    in_order = take.in_order
+    monkeypatch.setattr(
+        take, "in_order", lambda f, t: change(in_order(f, t)) if t.name == "opportunities" else in_order(f, t)
+    )
+    with pytest.raises(ContractBroken, match=r"opportunities: \d+ rows written, 12 used"):
+        take_in(HAND, tmp_path / "run")
+    assert not (tmp_path / "run" / "inputs.json").exists()
+    assert not (tmp_path / "run" / "tables").exists()
 
 
 def test_a_ledger_that_does_not_add_up_is_refused():

@@ -6,9 +6,16 @@ grouping by a whole number costs a fraction of grouping by text (decision record
 
 from __future__ import annotations
 
-import pandas as pd
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 
+import pandas as pd
+import pyarrow.parquet as pq
+
+from icplab.core.errors import ContractBroken
 from icplab.core.schema import Table
+from icplab.intake.batch import FileBook
 
 # First sort columns of the tables that grow with time; the others are sorted by their key.
 TIME_ORDER = {"activities": ("occurred_at", "account_id"), "usage": ("period", "account_id")}
@@ -32,6 +39,27 @@ def add_keys(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     contact, _ = pd.factorize(events["contact_id"], sort=True)
     keys = {name: _blank_below_zero(place) for name, place in ((ACCOUNT_KEY, account), (CONTACT_KEY, contact))}
     return {**tables, "activities": events.assign(**keys)}
+
+
+def check_handed_on(books: Iterable[FileBook], folder: Path) -> None:
+    """Hold that the tables written are what the ledger says was used: no row lost or doubled after the books were closed.
+
+    An account merged into another counts as `duplicate`, not as used. Of a native record that gives several rows, or none, the
+    book says how many.
+
+    Raises
+    ------
+    ContractBroken
+        Naming the tables that differ: it is a bug of ours, whatever the input.
+    """
+    used: Counter[str] = Counter()
+    for book in books:
+        used[book.table] += book.rows
+    written = {path.stem: pq.read_metadata(path).num_rows for path in sorted(folder.glob("*.parquet"))}
+    wrong = [t for t in sorted({*used, *written}) if used.get(t, 0) != written.get(t)]
+    if wrong:
+        told = "; ".join(f"{t}: {written.get(t, 'no file')} rows written, {used.get(t, 0)} used" for t in wrong)
+        raise ContractBroken(f"what the intake hands on is not what its ledger says was used: {told}")
 
 
 def _blank_below_zero(place: object) -> pd.Series:
