@@ -69,6 +69,7 @@ SETTINGS = (
     "[tolerance\n",
     "[plan]\nmax_segments = true\n",
 )
+EVERY = 100  # workspaces between two lines of progress
 FOOTERS = ("Totals,1", "remark", ",,", '"open', "Grand Totals (3 records)", "Copyright © 2025 salesforce.com", "")
 
 
@@ -197,8 +198,11 @@ def _flipped(rng: random.Random, data: bytes) -> bytes:
     return bytes(changed)
 
 
-def fuzz(files: int, seed: int, folder: Path) -> Outcome:
-    """Read `files` mutated workspaces made from `seed`, and note every promise that is broken."""
+def fuzz(files: int, seed: int, folder: Path, tell: Callable[[int, Outcome], object] | None = None) -> Outcome:
+    """Read `files` mutated workspaces made from `seed`, and note every promise that is broken.
+
+    `tell` is called after every hundred with their number and the outcome so far: a run that is cut off has its figures.
+    """
     rng, outcome, clean = random.Random(seed), Outcome(), clean_files()
     for number in range(files):
         made = {name: "\n".join(map(",".join, rows)).encode() + b"\n" for name, rows in clean.items()}
@@ -215,6 +219,8 @@ def fuzz(files: int, seed: int, folder: Path) -> Outcome:
         if ended.startswith("broken"):
             outcome.broken.append(f"{seed}/{number}: {ended} {made[name]!r} {settings!r}")
         outcome.ended[ended.split(":")[0]] += 1
+        if tell and (number + 1) % EVERY == 0:
+            tell(number + 1, outcome)
     return outcome
 
 
@@ -270,6 +276,11 @@ def _says_what_stands_there(frame: pd.DataFrame, data: bytes) -> bool:
     return True
 
 
+def _figures(files: int, seconds: float, outcome: Outcome) -> str:
+    ends = ", ".join(f"{count:,} {end}" for end, count in sorted(outcome.ended.items()))
+    return f"{files:,} files in {seconds:.0f} s ({files / seconds:.1f} a second): {ends}"
+
+
 def main() -> None:
     """Run, print the figures, and fail when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -277,13 +288,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     start = time.perf_counter()
+
+    def tell(number: int, outcome: Outcome) -> None:
+        print(_figures(number, time.perf_counter() - start, outcome), flush=True)
+        for broken in outcome.broken[said.total() :]:
+            print(broken, flush=True)
+            said["broken"] += 1
+
+    said: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        outcome = fuzz(options.files, options.seed, Path(folder))
-    seconds = time.perf_counter() - start
-    ends = ", ".join(f"{count:,} {end}" for end, count in sorted(outcome.ended.items()))
-    print(f"{options.files:,} files in {seconds:.0f} s ({options.files / seconds:.1f} a second): {ends}")
-    for broken in outcome.broken[:20]:
-        print(broken)
+        outcome = fuzz(options.files, options.seed, Path(folder), tell)
+    tell(options.files, outcome)
     raise SystemExit(1 if outcome.broken else 0)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from icplab import features
 from icplab.core.config import Settings, settings_from_json
-from icplab.core.errors import BadInput, Problem
+from icplab.core.errors import BadInput, ContractBroken, Problem
 from icplab.core.findings import Finding, findings_table
 from icplab.core.schema import CANONICAL
 from icplab.core.store import Store, read_parquet, sha256_of
@@ -29,6 +29,7 @@ STEPS = (
     "70_governance",
 )
 
+EVERY_ACCOUNT = frozenset({"account_segments", "scores"})  # artefacts with one row for each account known on the date
 EVENTS = "events"  # folder of a run that holds the summary of events, from which the next run goes on
 
 
@@ -117,6 +118,14 @@ class Step:
         """One row per candidate trait (`features.build_catalogue`)."""
         return features.build_catalogue(self.tables, self.settings)
 
+    @cached_property
+    def known_accounts(self) -> pd.Series:
+        """Identifiers of the accounts known on `as_of`."""
+        path = self._path("accounts")
+        frame = read_parquet(path, ["account_id", "created_at"]) if path.exists() else CANONICAL["accounts"].empty()
+        born = frame["created_at"]
+        return frame.loc[born.isna() | (born <= self.as_of), "account_id"]
+
     def opportunities_on(self, as_of: pd.Timestamp) -> pd.DataFrame:
         """Opportunities as known on an earlier date; a later one is refused."""
         return features.build_opportunities(self.all_tables, self.settings, self._earlier(as_of))
@@ -171,7 +180,9 @@ class Step:
         return self.store.has(name)
 
     def write(self, name: str, frame: pd.DataFrame) -> None:
-        """Write an artefact of this step, checked against its declaration."""
+        """Write an artefact of this step, checked against its declaration; one of every account must hold every account."""
+        if name in EVERY_ACCOUNT and "account_id" in frame:
+            check_every_account(name, frame["account_id"], self.known_accounts)
         self.store.write(self.name, name, frame)
 
     def write_json(self, name: str, content: object) -> None:
@@ -202,6 +213,24 @@ class Step:
         if as_of > self.as_of:
             raise ValueError(f"{as_of:%Y-%m-%d} is later than the step's as-of date {self.as_of:%Y-%m-%d}")
         return as_of
+
+
+def check_every_account(name: str, given: pd.Series, known: pd.Series) -> None:
+    """Hold that between steps what went in comes out: an artefact of all accounts has each known account, once, and no other.
+
+    Raises
+    ------
+    ContractBroken
+        Saying how many accounts are missing, made up or there more than once: a bug of ours, not of the input.
+    """
+    faults = {
+        "missing": int((~known.isin(given)).sum()),
+        "not known on the date": int((~given.isin(known)).sum()),
+        "there more than once": int(given.duplicated().sum()),
+    }
+    if any(faults.values()):
+        told = ", ".join(f"{count:,} {fault}" for fault, count in faults.items() if count)
+        raise ContractBroken(f"{name} holds {len(given):,} accounts of {len(known):,} known ones: {told}")
 
 
 def open_step(

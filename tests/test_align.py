@@ -59,6 +59,31 @@ def test_the_ledger_adds_up_parts_of_the_same_file():
     assert len(align.build_ledger({})) == 0
 
 
+def test_the_ledger_is_shown_with_a_line_per_file_whose_outcomes_add_up_to_its_records():
+    parts = [
+        ("accounts", "a.csv", "used", 5),
+        ("accounts", "a.csv", "header", 1),
+        ("opportunities", "o.csv", "used", 7),
+        ("opportunities", "o.csv", "quarantined", 2),
+        ("opportunities", "o.csv", "repeated_header", 1),
+    ]
+    columns = ("table", "file", "outcome", "records")
+    shown = align.show_ledger(align.build_ledger({"ledger": [dict(zip(columns, p, strict=True)) for p in parts]}))
+    assert list(shown["file"]) == ["a.csv", "o.csv", "2 lines"]
+    assert list(shown["records"]) == [6, 10, 16]
+    assert list(shown["used"]) == [5, 7, 12]
+    assert list(shown["set aside"]) == [0, 2, 2]
+    assert (shown.iloc[:, 3:].sum(axis=1) == shown["records"]).all()
+    assert align.show_ledger(align.build_ledger({})).empty
+
+
+def test_the_page_names_the_list_of_what_was_set_aside_with_its_rows():
+    assert "rejects.csv" in align.say_rejects({"rejects": 1234})
+    assert "1,234 rows" in align.say_rejects({"rejects": 1234})
+    assert "1 row," in align.say_rejects({"rejects": 1})
+    assert align.say_rejects({"rejects": 0}) == "No record was set aside: rejects.csv holds no row."
+
+
 def test_coverage_equals_the_pencil(stage):
     accounts, opportunities, catalogue, tables = stage
     coverage = align.measure_coverage(accounts, catalogue, opportunities, tables).set_index("field")

@@ -6,6 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +15,7 @@ from icplab.core.store import read_parquet
 from icplab.intake import UNDATED_AS_OF, check_workspace, default_as_of, take_in
 from icplab.intake.batch import FileBook
 from icplab.intake.records import _parse_fast, _parse_strictly, _scan
+from tests.conftest import HAND
 
 ACCOUNTS = """account_id,name,industry,employees,country,founded_year,stack
 A1,"Acme, Inc.",Retail,120,NA,1999,red
@@ -350,6 +352,19 @@ def test_the_ledger_names_every_kind_of_record(tmp_path):
         "duplicate": 1,
         "quarantined": 1,
     }
+
+
+@pytest.mark.parametrize("change", [lambda rows: rows[1:], lambda rows: np.append(rows, rows[:1])])
+def test_a_row_lost_or_doubled_after_the_books_are_closed_is_refused(tmp_path, monkeypatch, change):
+    from icplab.intake import written
+
+    in_order = written.in_order
+    changed = {"opportunities": change}
+    monkeypatch.setattr(written, "in_order", lambda b: changed.get(b.table.name, lambda rows: rows)(in_order(b)))
+    with pytest.raises(ContractBroken, match=r"opportunities: \d+ rows written, 12 used"):
+        take_in(HAND, tmp_path / "run")
+    assert not (tmp_path / "run" / "inputs.json").exists()
+    assert not (tmp_path / "run" / "tables").exists()
 
 
 def test_a_ledger_that_does_not_add_up_is_refused():

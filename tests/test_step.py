@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from icplab.core.config import Settings, settings_from_json
-from icplab.core.errors import BadInput
+from icplab.core.errors import BadInput, ContractBroken
 from icplab.core.findings import Finding
 from icplab.core.store import sha256_of
 from icplab.step import open_step, resolve_as_of
@@ -44,13 +44,34 @@ def test_each_step_has_its_own_seed_from_the_workspace(tmp_path):
 
 
 def test_finishing_writes_findings_and_hashes(step):
-    frame = pd.DataFrame({"account_id": ["a1"], "segment_id": ["S1"], "segment": ["x"], "membership": [1.0]})
+    frame = pd.DataFrame({"account_id": step.known_accounts, "segment_id": "S1", "segment": "x", "membership": 1.0})
     step.write("account_segments", frame)
     step.finish([Finding("segments-none", "30_segments", "info", "market", "No segments were found.")])
     folder = step.folder / "steps" / "30_segments"
     done = json.loads((folder / "done.json").read_text())
     assert done["outputs"]["account_segments.parquet"] == sha256_of(folder / "account_segments.parquet")
     assert step.read("findings")["code"].tolist() == ["segments-none"]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda ids: ids[1:], "7 accounts of 8 known ones: 1 missing"),
+        (lambda ids: [*ids, "a99"], "1 not known on the date"),
+        (lambda ids: [*ids, ids[0]], "1 there more than once"),
+    ],
+)
+def test_an_artefact_of_all_accounts_is_refused_when_one_is_lost_made_up_or_doubled(step, change, fault):
+    ids = change(list(step.known_accounts))
+    frame = pd.DataFrame({"account_id": ids, "segment_id": "S1", "segment": "x", "membership": 1.0})
+    with pytest.raises(ContractBroken, match=fault):
+        step.write("account_segments", frame)
+    assert not step.has("account_segments")
+
+
+def test_accounts_created_after_the_date_are_not_known(tmp_path):
+    step = open_step("30_segments", workspace=str(HAND), run=str(tmp_path), as_of="2025-06-30")
+    assert list(step.known_accounts) == list(step.tables["accounts"]["account_id"])
 
 
 def test_an_empty_run_folder_without_workspace_is_refused(tmp_path):

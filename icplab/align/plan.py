@@ -12,6 +12,18 @@ from icplab.core import formats
 from icplab.core.config import Settings
 from icplab.core.schema import ARTEFACTS, DTYPES
 
+# Outcomes of physical records, and how the page heads them.
+OUTCOMES = {
+    "used": "used",
+    "header": "header",
+    "blank": "blank",
+    "preamble": "preamble",
+    "footer": "footer",
+    "repeated_header": "repeated header",
+    "duplicate": "duplicate",
+    "quarantined": "set aside",
+}
+
 
 def draft_plan(settings: Settings) -> dict[str, Any]:
     """The analysis plan: everything decided before looking at the data, and its hash.
@@ -88,6 +100,41 @@ def build_ledger(inputs: Mapping[str, Any]) -> pd.DataFrame:
     columns = {c.name: DTYPES[c.kind] for c in ARTEFACTS["ledger"].columns}
     ledger = pd.DataFrame(list(inputs.get("ledger", [])), columns=list(columns)).astype(columns)
     return ledger.groupby(["table", "file", "outcome"], sort=True)["records"].sum().reset_index()
+
+
+def show_ledger(ledger: pd.DataFrame) -> pd.DataFrame:
+    """The ledger with one line per table and file, and their total: all physical records, then each outcome.
+
+    Parameters
+    ----------
+    ledger : DataFrame
+        The artefact `ledger`.
+
+    Returns
+    -------
+    DataFrame
+        `table, file, records` and a column of counts for each outcome in `OUTCOMES`; the outcomes of a line add up to its
+        records. With more than one line, the last is their total; empty for an empty ledger.
+    """
+    counts = ledger.pivot_table(index=["table", "file"], columns="outcome", values="records", aggfunc="sum", sort=False)
+    wide = counts.reindex(columns=list(OUTCOMES)).fillna(0).astype("int64")
+    wide.insert(0, "records", wide.sum(axis=1))
+    lines = wide.reset_index().rename_axis(columns=None).rename(columns=OUTCOMES)
+    if len(lines) < 2:
+        return lines
+    total = {"table": "total", "file": f"{len(lines):,} lines", **wide.sum().rename(OUTCOMES)}
+    return pd.concat([lines, pd.DataFrame([total])], ignore_index=True)
+
+
+def say_rejects(inputs: Mapping[str, Any]) -> str:
+    """Where the records stand that were set aside, and how many rows the list has: one per record and reason."""
+    rows = int(inputs["rejects"])
+    if not rows:
+        return "No record was set aside: rejects.csv holds no row."
+    return (
+        f"rejects.csv, among the artefacts of the run, lists what was set aside with file, record, line, column and reason: "
+        f"{rows:,} {'row' if rows == 1 else 'rows'}, one for each record and reason."
+    )
 
 
 def _rules(settings: Settings) -> list[str]:

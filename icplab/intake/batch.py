@@ -39,10 +39,12 @@ class FileBook:
     records: int = 0
     reshaped: bool = False  # a record may give several rows, or none
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
+    rows: int = 0  # of the table that its used records give: as many, unless the file is reshaped
 
-    def settle(self, used: int, duplicate: int, quarantined: int) -> None:
+    def settle(self, used: int, duplicate: int, quarantined: int, rows: int | None = None) -> None:
         """Enter what became of the data records; the parts must add up to the physical records."""
         self.counts |= {"used": used, "duplicate": duplicate, "quarantined": quarantined}
+        self.rows = used if rows is None else rows
         if sum(self.counts.values()) != self.records:
             raise ContractBroken(f"ledger of {self.file}: {self.counts} do not add up to {self.records} records")
 

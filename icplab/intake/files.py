@@ -46,7 +46,12 @@ def find_files(folder: Path, settings: Settings) -> tuple[list[InputFile], list[
     problems: list[Problem] = []
     by_default: list[str] = []
     here = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    given = {t: _given(folder, here, t, settings.source(t), problems) for t in CANONICAL}
+    given: dict[str, list[tuple[Path, Native | None]]] = {}
+    refused = set()  # tables whose files were found and cannot be taken: that is said already
+    for table in CANONICAL:
+        before = len(problems)
+        given[table] = _given(folder, here, table, settings.source(table), problems)
+        refused |= {table} if len(problems) > before else set()
     natives = _natives(folder, here, given, settings)
     for table in CANONICAL:
         source = settings.source(table)
@@ -62,7 +67,7 @@ def find_files(folder: Path, settings: Settings) -> tuple[list[InputFile], list[
                 problems.append(problem)
             else:
                 found.append(InputFile(table, path, _name(folder, path, source), source, native))
-        if not files and CANONICAL[table].required and not source.file:
+        if not files and CANONICAL[table].required and table not in refused:
             problems.append(_missing(table, here))
     return found, problems, by_default
 
@@ -123,9 +128,10 @@ def _is_open(folder: Path, path: Path) -> bool:
     return ending(path) in ENDINGS and path.is_file() and _refusal(folder, path) is None
 
 
-def unread_files(folder: Path, found: list[InputFile]) -> list[str]:
-    """Data files in the folder that feed no table: their names, and what they look like."""
+def unread_files(folder: Path, found: list[InputFile], problems: list[Problem]) -> list[str]:
+    """Data files in the folder that feed no table and of which no problem was said: their names, and what they look like."""
     used = {f.path for f in found} | {folder / REVIEW_FILE}
+    used |= {folder / name for p in problems for name in (p.file, *p.file.split(", "))}
     kinds = {*ENDINGS, *OTHER_FORMATS, ".xlsm"}
     here = (p for p in folder.iterdir() if not p.name.startswith((".", "~$")))  # ~$: what Excel leaves while it is open
     rest = sorted(p for p in here if p.is_file() and ending(p) in kinds and p not in used)
@@ -173,7 +179,8 @@ def _canonical(here: list[Path], table: str, problems: list[Problem]) -> list[Pa
     if len(paths) > 1:
         names = " and ".join(p.name for p in paths)
         fix = f'keep one, or name the one meant: [sources.{table}] file = "{paths[0].name}"'
-        problems.append(Problem("ICP-E036", f"{names} both hold the table {table}", fix, paths[0].name))
+        file = ", ".join(p.name for p in paths)
+        problems.append(Problem("ICP-E036", f"{names} both hold the table {table}", fix, file))
         return []
     return paths
 

@@ -37,10 +37,10 @@ from icplab.intake.overlap import prefer_newest
 from icplab.intake.report import Report, ledger_table
 from icplab.intake.sources import Connections, content_hash, read_content
 from icplab.intake.typed import type_batch
-from icplab.intake.written import event_keys, write_table
+from icplab.intake.written import check_handed_on, event_keys, write_table
 
 STAGING = ".intake-"  # folders in which an intake is written; the name goes on with the process that writes
-INTAKE_VERSION = 5  # raised when the same input gives other tables, so that runs taken in before are taken in again
+INTAKE_VERSION = 6  # raised when the same input gives other tables or says more about them, so that runs taken in before are taken in again
 # as-of date of a workspace without any date: no row lies after it, and no row before it is needed.
 UNDATED_AS_OF = pd.Timestamp("1970-01-01").as_unit("us")
 # Findings that a note of the intake supports (codes of the contract).
@@ -188,8 +188,7 @@ def _read(folder: Path) -> _Reading:
             if mine:
                 _read_table(table, mine, reading, connections)
     _check_together(reading, folder)
-    refused = {p.file for p in problems}
-    unread = [f for f in unread_files(folder, files) if f not in refused]
+    unread = unread_files(folder, files, problems)
     if unread:
         fix = "name them in [sources], or move them away"
         reading.problems.append(Problem("ICP-W001", f"files that no table reads: {', '.join(unread)}", fix))
@@ -304,7 +303,7 @@ def _settle(book: FileBook, batch: Batch) -> None:
     duplicates = np.setdiff1d(records[1], records[0])
     outs = np.setdiff1d(records[2], np.concatenate(records[:2]))
     data = book.records - sum(book.counts.values())
-    book.settle(data - len(duplicates) - len(outs), len(duplicates), len(outs))
+    book.settle(data - len(duplicates) - len(outs), len(duplicates), len(outs), rows=int(kept.sum()))
 
 
 def _write(reading: _Reading, folder: Path, staging: Path) -> None:
@@ -313,12 +312,15 @@ def _write(reading: _Reading, folder: Path, staging: Path) -> None:
     keys = event_keys(reading.batches)
     for name, batch in reading.batches.items():
         write_table(batch, staging / "tables" / f"{name}.parquet", keys.get(name, {}))
+    check_handed_on(reading.books, staging / "tables")
     (staging / "settings.json").write_text(settings_to_json(reading.settings) + "\n", encoding="utf-8")
-    _write_rejects(rejects_table(list(reading.batches.values())), staging / "rejects.csv")
+    rejects = rejects_table(list(reading.batches.values()))
+    _write_rejects(rejects, staging / "rejects.csv")
     write_review(reading.matching.review, staging / REVIEW_FILE)
     if (folder / "decisions.jsonl").is_file():
         (staging / "decisions.jsonl").write_bytes((folder / "decisions.jsonl").read_bytes())
-    text = json.dumps(_inputs(reading, folder), indent=1, sort_keys=True, allow_nan=False)
+    inputs = _inputs(reading, folder) | {"rejects": len(rejects)}
+    text = json.dumps(inputs, indent=1, sort_keys=True, allow_nan=False)
     (staging / "inputs.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -7,14 +7,16 @@ grouping by a whole number costs a fraction of grouping by text (decision record
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from icplab.intake.batch import Batch
+from icplab.core.errors import ContractBroken
+from icplab.intake.batch import Batch, FileBook
 from icplab.intake.coded import codes_of, decoded, is_coded, words_of
 
 if TYPE_CHECKING:
@@ -55,6 +57,29 @@ def event_keys(batches: Mapping[str, Batch]) -> dict[str, dict[str, pd.Series]]:
     account = known.get_indexer(pd.Index(decoded(events.frame["account_id"])))
     contact, _ = pd.factorize(decoded(events.frame["contact_id"]).where(events.live), sort=True)
     return {"activities": {ACCOUNT_KEY: _blank_below_zero(account), CONTACT_KEY: _blank_below_zero(contact)}}
+
+
+def check_handed_on(books: Iterable[FileBook], folder: Path) -> None:
+    """Hold that the tables written are what the ledger says was used: no row lost or doubled after the books were closed.
+
+    An account merged into another counts as `duplicate`, not as used. Of a native record that gives several rows, or none, the
+    book says how many.
+
+    Raises
+    ------
+    ContractBroken
+        Naming the tables that differ: it is a bug of ours, whatever the input.
+    """
+    import pyarrow.parquet as pq
+
+    used: Counter[str] = Counter()
+    for book in books:
+        used[book.table] += book.rows
+    written = {path.stem: pq.read_metadata(path).num_rows for path in sorted(folder.glob("*.parquet"))}
+    wrong = [t for t in sorted({*used, *written}) if used.get(t, 0) != written.get(t)]
+    if wrong:
+        told = "; ".join(f"{t}: {written.get(t, 'no file')} rows written, {used.get(t, 0)} used" for t in wrong)
+        raise ContractBroken(f"what the intake hands on is not what its ledger says was used: {told}")
 
 
 def _blank_below_zero(place: object) -> pd.Series:

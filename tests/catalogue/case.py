@@ -48,6 +48,7 @@ class Case:
     ledger: tuple[tuple[str, int], ...] = ()  # outcomes of the file broken, beside header and used
     patch: tuple[tuple[str, Any], ...] = ()  # what is set for the test, by dotted name
     shuffles: bool = True  # False: the order of records is what is wrong
+    always: tuple[str, ...] = ()  # codes that the clean workspace gives too: how a native export was read
     rows_change: bool = True  # False: the change of one record does not make one message (not injected)
     injected: str = ""  # promise at 1 and at 5 %, when it is not that of `said`: two letters, such as QE
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import openpyxl
+
 Row = dict[str, str]
 FIRST_DAY = dt.date(2022, 1, 3)
 INDUSTRIES = ("Retail", "Software", "Logistics", "Energy")
@@ -125,6 +127,8 @@ def as_csv(rows: list[Row]) -> str:
 
 def physical_records(data: bytes) -> int:
     """Records of a delimited file: line ends outside quotes, counted without any reader of the project."""
+    if data[:2] == b"PK":
+        return max(s.max_row for s in openpyxl.load_workbook(io.BytesIO(data)))
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = data.decode("utf-16")
     elif data[1:2] == b"\0" or data[:1] == b"\0":
