@@ -134,7 +134,9 @@ def _draw_closed(
             "closed_at": pd.Series(closed).astype("datetime64[us]"),
             "status": np.where(won, "won", "lost"),
             "type": "new",
-            "loss_reason": blank,
+            **dict.fromkeys(
+                ("motion", "stage", "source", "campaign_id", "owner", "product", "loss_reason", "play"), blank
+            ),
             "acv": 1000.0,
             "margin_rate": np.nan,
         }
