@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 
 from icplab import features
-from icplab.core.config import Settings
+from icplab.core.config import Settings, read_settings
 from icplab.core.schema import CANONICAL, check_artefact
 from icplab.core.store import read_parquet, write_parquet
+from icplab.intake import check_workspace, take_in
 from icplab.run.history import add_own_history, find_changes, join_history, take_snapshot
 from tests.conftest import typed
 
@@ -119,3 +120,42 @@ def test_a_first_run_leaves_the_tables_as_they_are(tmp_path):
     assert sorted(p.name for p in (tmp_path / "history").iterdir()) == [
         "account_snapshot.parquet", "opportunity_snapshot.parquet", "trait_history.parquet",
     ]  # fmt: skip
+
+
+DATED = '[traits.pack]\nknown_at = "pack_set"\n'
+ACCOUNTS = "account_id,name,pack,pack_set,created_at\nA,Aa,gold,2026-02-01,2025-01-01\nB,Bb,tin,2026-05-01,2025-01-01\nC,Cc,tin,,2025-01-01\n"
+DEALS = "opportunity_id,account_id,created_at,closed_at,status\n1,A,2025-02-01,2026-03-01,won\n2,B,2025-02-01,2026-06-01,lost\n"
+
+
+def dated_workspace(folder, settings=DATED, accounts=ACCOUNTS):
+    folder.mkdir()
+    for name, text in {"accounts.csv": accounts, "opportunities.csv": DEALS, "icplab.toml": settings}.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_a_trait_with_a_date_of_its_own_is_blank_until_that_day(tmp_path):
+    take_in(dated_workspace(tmp_path / "shop"), tmp_path / "run")
+    held = {
+        n: read_parquet(tmp_path / "run" / "tables" / f"{n}.parquet")
+        for n in ("accounts", "opportunities", "field_history")
+    }
+    for day, pack in {
+        "2026-01-31": ["", "", "tin"],
+        "2026-02-01": ["gold", "", "tin"],
+        "2026-06-01": ["gold", "tin", "tin"],
+    }.items():
+        view = features.view_on(held, pd.Timestamp(day))["accounts"].set_index("account_id")["pack"]
+        assert view.fillna("").tolist() == pack, day
+    settings = read_settings(tmp_path / "shop")
+    assert features.build_catalogue(held, settings).set_index("trait").loc["pack", "known_at"] == "pack_set"
+
+
+def test_a_date_column_that_is_not_there_or_not_a_date_is_named(tmp_path):
+    missing = check_workspace(dated_workspace(tmp_path / "a", DATED.replace("pack_set", "pack_sett")))
+    stop = next(p for p in missing.stops if p.code == "ICP-E100")
+    assert 'did you mean "pack_set"' in stop.message
+    assert stop.column == "traits.pack.known_at"
+    wrong = check_workspace(dated_workspace(tmp_path / "b", accounts=ACCOUNTS.replace("2026-05-01", "2026-02-31")))
+    stop = next(p for p in wrong.stops if p.code == "ICP-E049")
+    assert (stop.column, stop.record) == ("pack_set", 2)

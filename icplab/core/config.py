@@ -167,7 +167,7 @@ class Trait:
     family: str = ""
     role: str = ""
     known_at: str = ""
-    """created, snapshot, or a date column of the same table."""
+    """created, snapshot, or the column of the same table that holds the day the value was filled: until then it is blank."""
     exclude: bool = False
 
 

@@ -25,6 +25,7 @@ from icplab.intake.checks import check_currencies, check_opportunities, check_ro
 from icplab.intake.dates import DAY_ZERO
 from icplab.intake.files import InputFile, find_files, unread_files
 from icplab.intake.identity import settle_identity
+from icplab.intake.known import add_history, dated_traits
 from icplab.intake.large import read_large
 from icplab.intake.links import check_labels, check_links
 from icplab.intake.loaded import without_load_date
@@ -67,6 +68,7 @@ class _Reading:
     problems: list[Problem] = field(default_factory=list)
     defaults: list[str] = field(default_factory=list)
     matching: Matching = field(default_factory=Matching)
+    dated: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def take_in(workspace: Path | str, run: Path | str) -> None:
@@ -279,6 +281,7 @@ def _check_together(reading: _Reading, folder: Path) -> None:
     check_one_sided(batches)
     check_currencies(batches, reading.settings)
     check_labels(batches)
+    reading.dated = dated_traits(batches, reading.settings)
     reading.matching = match_accounts(batches, reading.settings, folder)
     for batch in batches.values():
         if batch.table.required and not batch.live.any() and not batch.stopped.any():
@@ -313,6 +316,7 @@ def _write(reading: _Reading, folder: Path, staging: Path) -> None:
     for name, batch in reading.batches.items():
         write_table(batch, staging / "tables" / f"{name}.parquet", keys.get(name, {}))
     check_handed_on(reading.books, staging / "tables")
+    add_history(reading.dated, staging / "tables")
     (staging / "settings.json").write_text(settings_to_json(reading.settings) + "\n", encoding="utf-8")
     rejects = rejects_table(list(reading.batches.values()))
     _write_rejects(rejects, staging / "rejects.csv")
