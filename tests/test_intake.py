@@ -1,5 +1,6 @@
 """Intake: every record is accounted for, and input is either right or refused with place and remedy."""
 
+import io
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from icplab.core.errors import BadInput, ContractBroken
+from icplab.core.schema import CANONICAL
 from icplab.core.store import read_parquet
 from icplab.intake import UNDATED_AS_OF, check_workspace, default_as_of, take_in
 from icplab.intake.batch import FileBook
@@ -370,6 +372,19 @@ def test_a_row_lost_or_doubled_after_the_books_are_closed_is_refused(tmp_path, m
 def test_a_ledger_that_does_not_add_up_is_refused():
     with pytest.raises(ContractBroken, match="do not add up to 5 records"):
         FileBook("accounts", "a.csv", records=5).settle(used=3, duplicate=0, quarantined=1)
+
+
+@pytest.mark.parametrize("table", ["accounts", "opportunities"])
+def test_further_columns_named_like_those_of_other_tables_are_texts_and_break_nothing(tmp_path, table):
+    own = CANONICAL[table].by_name
+    names = sorted({c for t in CANONICAL.values() for c in t.by_name} - set(own))
+    assert {"mrr", "started_at"} < set(names)
+    text = {"accounts": ACCOUNTS, "opportunities": OPPORTUNITIES}[table]
+    frame = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False)
+    frame = frame.assign(**{name: [f"{name} {i}" for i in frame.index] for name in names})
+    report = check_workspace(fill(tmp_path / "w", **{table: frame.to_csv(index=False)}))
+    assert not report.stops, report.as_text()
+    assert report.ledger.query("table == @table and outcome == 'used'")["records"].sum() == len(frame)
 
 
 # Stops: code, file, record, line, column, remedy

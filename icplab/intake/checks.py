@@ -157,7 +157,7 @@ def _last_known(frame: pd.DataFrame) -> pd.Timestamp:
 def _check_periods(batch: Batch) -> None:
     """A period that ends before it starts."""
     for start, end in (("started_at", "ended_at"), ("active_from", "active_to")):
-        if {start, end} <= set(batch.frame):
+        if {start, end} <= set(batch.frame) & set(batch.table.by_name):
             wrong = (batch.frame[end] < batch.frame[start]) & batch.live
             batch.note(wrong, "ICP-Q095", "ends before it starts", fix="correct the dates", column=end)
 
@@ -205,7 +205,7 @@ def _check_amounts(batch: Batch) -> None:
     frame, live = batch.frame, batch.live
     fix = "correct it in the CRM if it is a slip"
     for name in ("amount", "mrr", "list_price"):
-        if name in frame:
+        if name in frame and name in batch.table.by_name:  # a further column of that name is text
             batch.note((frame[name] < 0) & live, "ICP-W070", "is negative: kept as it is", fix=fix, column=name)
     if batch.table.name == "opportunities" and frame["amount"].notna().any():
         won, lost, amount = frame["status"] == "won", frame["status"] == "lost", frame["amount"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,12 @@ from icplab.core.messages import PAGE
 from icplab.intake.batch import OUTCOMES, FileBook, listed
 
 MUCH = 0.1  # share of a table set aside from which the report says so in its first lines
-SHOWN = {"E": 6, "Q": 3, "W": 4, "R": 3}  # problems printed of each outcome; the rest is counted
+LINES = 60  # that a report should not exceed
+# Problems printed of each outcome, the rest is counted: the first choice that keeps the report short, repairs giving way first.
+SHOWN = [
+    dict(zip("EQWR", counts, strict=True))
+    for counts in ((6, 3, 4, 3), (6, 3, 3, 2), (6, 2, 2, 1), (4, 1, 1, 1), (2, 1, 1, 1))
+]
 OF_ONE_CODE = 3
 LINES_TO_COPY = 4  # of a block for the settings
 WIDTH = 118
@@ -62,11 +67,21 @@ class Report:
     def as_text(self, *, everything: bool = False) -> str:
         """The report for a terminal: the verdict, what stops, the ledger, then the other problems by what they mean.
 
-        Columns with the same problem share a line; of each outcome the first are shown, and the rest counted by code,
-        unless `everything` is asked for.
+        Columns with the same problem share a line; of each outcome the first are shown, and the rest counted by code, so
+        that it all fits into some sixty lines, unless `everything` is asked for.
         """
+        if everything:
+            return self._text({})
+        texts = (self._text(most) for most in SHOWN)
+        text = next(texts)
+        while text.count("\n") > LINES and (shorter := next(texts, "")):
+            text = shorter
+        return text
+
+    def _text(self, most: Mapping[str, int]) -> str:
+        """The report with at most so many problems of each outcome; of an outcome not named, all."""
         parts = [self._verdict()]
-        sections = {letter: self._section(letter, everything) for letter, _, _ in _HEADINGS}
+        sections = {letter: self._section(letter, most.get(letter)) for letter, _, _ in _HEADINGS}
         if sections["E"]:
             parts.append(sections["E"])
         if len(self.ledger):
@@ -77,13 +92,13 @@ class Report:
             parts.append(f"What a code means and what to do about it: {PAGE} (for example #{gravest.lower()}).")
         return "\n\n".join(parts) + "\n"
 
-    def _section(self, letter: str, everything: bool) -> str:
+    def _section(self, letter: str, most: int | None) -> str:
         """The problems of one outcome under their heading, or nothing."""
         found = sorted(_by_column(p for p in self.problems if p.outcome == letter), key=_weight)
         if not found:
             return ""
         heading, meaning = next((h, m) for o, h, m in _HEADINGS if o == letter)
-        shown, rest = (found, []) if everything else _first_of_each(found, SHOWN[letter])
+        shown, rest = (found, []) if most is None else _first_of_each(found, most)
         lines = [f"{heading} ({meaning})", *map(_problem_text, shown)]
         if rest:
             by_code = ", ".join(f"{code} ({n}×)" for code, n in sorted(Counter(p.code for p in rest).items()))

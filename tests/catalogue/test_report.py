@@ -22,7 +22,7 @@ def test_the_report_of_a_dirty_workspace_is_short_and_says_what_is_left_out(tmp_
     report = check_workspace(_dirty().write(tmp_path / "w"))
     text = report.as_text()
     lines = text.splitlines()
-    assert len(lines) <= 90
+    assert len(lines) <= 60
     assert lines[0].startswith("w: a run would stop. Mend ")
     assert lines[2].startswith("Stops a run")
     assert text.index("Stops a run") < text.index("What was read") < text.index("Kept, with a warning")
