@@ -107,7 +107,7 @@ def check_order(case: Case, folder: Path) -> None:
     first, second = seen(case, folder), see(broken(case, shuffled=7), folder / "shuffled")
     assert _orderless(first) == _orderless(second)
     for said in case.said:
-        if said.at and said.count == 1:
+        if said.at and not said.at.startswith("*") and said.count == 1:  # a record without a key cannot be found again
             code, file, record, column, _ = _expected(said, second.workspace)
             assert any((p.code, p.file, p.record, p.column) == (code, file, record, column) for p in second.problems)
     if case.outcome != "E":
