@@ -6,14 +6,20 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.exports import write_workspace
 from icplab.core.errors import BadInput
+from icplab.core.schema import CANONICAL
+from icplab.core.store import read_parquet
 from icplab.intake import large, take_in
+from icplab.intake.batch import Batch
 from icplab.intake.matching import Matching
+from icplab.intake.written import write_table
 
 SETTINGS = """
 [workspace]
@@ -153,3 +159,11 @@ def test_rows_in_another_order_give_the_same_tables(tmp_path):
     amount = pq.read_table(tmp_path / "one" / table, columns=["amount"])["amount"]
     assert amount.null_count > 0  # an empty cell is null in the file, not a number that is none
     assert pc.sum(pc.is_nan(amount)).as_py() == 0
+
+
+def test_a_table_without_a_key_keeps_its_only_row(tmp_path):
+    frame = CANONICAL["events"].empty()
+    frame.loc[0] = [pd.Timestamp("2026-01-01"), "price", "list prices raised"]
+    batch = Batch(CANONICAL["events"], frame, ("events.csv",), *(np.zeros(1, dtype=int) for _ in range(3)))
+    write_table(batch, tmp_path / "events.parquet")
+    assert read_parquet(tmp_path / "events.parquet")["kind"].tolist() == ["price"]

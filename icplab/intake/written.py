@@ -107,7 +107,7 @@ def in_order(batch: Batch) -> np.ndarray:
     for values in keys.values():  # a null is not told from another: the other columns decide
         following = values.take(order)
         same &= pc.fill_null(pc.equal(following[:-1], following[1:]), True).to_numpy(zero_copy_only=False)
-    if same.any():
+    if same.any() or not keys:
         names = [*first, *(c for c in map(str, batch.frame) if c not in first)]
         order = _sorted({str(i): _ranked(batch.frame[c], live) for i, c in enumerate(names)})
     return live[order.to_numpy()]
