@@ -193,7 +193,7 @@ def _defaults(settings: Settings) -> Iterator[Finding]:
             STEP,
             "info",
             "icplab.toml",
-            f"icplab.toml leaves out {len(settings.defaults_taken)} sections, so defaults were taken: {named}.",
+            f"Defaults were taken for what icplab.toml leaves out: {named}.",
             {"sections": len(settings.defaults_taken)},
             action="Write down what the business has decided, before the next run.",
         )

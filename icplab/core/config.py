@@ -16,6 +16,8 @@ from pathlib import Path
 from icplab.core.errors import BadInput, Problem, nearest
 from icplab.core.schema import CANONICAL, FAMILIES, TRAIT_ROLES
 
+# Sections about how files are read: leaving them out is no decision the business has yet to take.
+OF_READING = ("matching",)
 SETTINGS_FILE = "icplab.toml"
 # What accounts can be compared by; phone, street, postcode and city are found among further columns.
 MATCHED_COLUMNS = (
@@ -247,7 +249,7 @@ def read_settings(folder: Path) -> Settings:
     if problems:
         raise BadInput(problems)
     given = set(raw)
-    sections = [f.name for f in fields(Settings) if is_dataclass(f.default)]
+    sections = [f.name for f in fields(Settings) if is_dataclass(f.default) and f.name not in OF_READING]
     return Settings(
         **{
             **{f.name: getattr(settings, f.name) for f in fields(Settings)},

@@ -189,7 +189,7 @@ def _missing(table: str, here: list[Path]) -> Problem:
     """A required table has no file."""
     there = ", ".join(p.name for p in here if p.is_file()) or "no files"
     message = f"the required table {table} has no file; the workspace holds {there}"
-    fix = f'add {table}.csv, or name the export in icplab.toml: [sources.{table}] file = "…"'
+    fix = f'add {table}.csv, or name the export in icplab.toml: [sources.{table}] file = "…" (icplab init writes one to start from)'
     return Problem("ICP-E001", message, fix, f"{table}.csv")
 
 

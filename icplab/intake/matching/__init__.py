@@ -156,19 +156,23 @@ def _tell(accounts: Batch, listed: pd.DataFrame, merged: Merged) -> None:
     """Notes about what was merged and what is to be answered."""
     done = listed[listed["what"].isin([review.MERGED, review.ANSWERED_YES])]
     if merged.survivor_of:
-        message = f"{len(merged.survivor_of):,} accounts merged into another one that is the same organisation: {_shown(done)}"
+        message = f"{_counted(len(merged.survivor_of), 'account')} merged into another one that is the same organisation: {_shown(done)}"
         message += f"{_columns('; values that differ and were dropped', merged.conflicts)}{_columns('; missing values filled', merged.filled)}"
         fix = f"to undo one, write no in its row of {review.REVIEW_FILE} and put the file into the workspace"
         accounts.say("ICP-R046", message, fix=fix, column="name", count=len(merged.survivor_of))
     for what, message in (
-        (review.ASKED, "pairs of accounts may be one organisation; they are kept apart until answered"),
-        (review.GROUP, "pairs of accounts may belong to one group; they count as unrelated until answered"),
+        (review.ASKED, "of accounts may be one organisation: kept apart until answered"),
+        (review.GROUP, "of accounts may belong to one group: unrelated until answered"),
     ):
         open_pairs = listed[listed["what"] == what]
         if len(open_pairs):
             fix = f"answer yes, no or group in {review.REVIEW_FILE} of the run, and put the file into the workspace"
-            text = f"{len(open_pairs):,} {message}: {_shown(open_pairs)}"
+            text = f"{_counted(len(open_pairs), 'pair')} {message}: {_shown(open_pairs)}"
             accounts.say("ICP-W046", text, fix=fix, column="name", count=len(open_pairs))
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _shown(rows: pd.DataFrame) -> str:
