@@ -11,7 +11,7 @@ import pytest
 
 from icplab import align, features
 from icplab.core.config import Goals, Plan, Settings
-from icplab.core.schema import check_artefact
+from icplab.core.schema import ARTEFACTS, check_artefact
 from icplab.core.stats.intervals import wilson
 
 
@@ -25,6 +25,12 @@ def stage(tables, settings, as_of):
         features.build_catalogue(seen, settings),
         seen,
     )
+
+
+def test_ranking_by_goals_keeps_its_columns_when_there_is_nothing_to_rank():
+    ranking = align.rank_by_goals(ARTEFACTS["kpis"].empty(), "segment", Settings(), seed=1)
+    assert ranking.empty
+    assert {"level", "p_first", "margin", "screened", "named"} <= set(ranking)
 
 
 def test_the_plan_is_plain_json_with_its_hash():

@@ -161,7 +161,9 @@ def test_an_interrupted_run_ends_with_its_code_and_leaves_no_tables(tmp_path, nu
     write_workspace(tmp_path / "ws")
     started = tmp_path / "started"
     write_step(tmp_path / "notebooks", "10_align", f"open({str(started)!r}, 'w').close(); import time; time.sleep(60)")
-    with subprocess.Popen(command("run", "ws"), **where(tmp_path), stderr=subprocess.PIPE, text=True) as process:
+    # What is started in the background ignores Ctrl-C, and hands that on; here it must not.
+    hears = {"preexec_fn": lambda: signal.signal(number, signal.SIG_DFL), "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command("run", "ws"), **where(tmp_path), **hears) as process:
         until = time.monotonic() + 60
         while not started.exists() and time.monotonic() < until:
             time.sleep(0.1)

@@ -126,7 +126,7 @@ def test_the_same_market_in_three_layouts_gives_the_same_artefacts(tmp_path):
         )
     first = tmp_path / "canonical_out"
     files = [p.relative_to(first) for d in ("artifacts", "activation") for p in (first / d).rglob("*") if p.is_file()]
-    assert len(files) > 20
+    assert len(files) >= 15
     for layout in ("salesforce", "hubspot"):
         out = tmp_path / f"{layout}_out"
         differing = [str(f) for f in files if (first / f).read_bytes() != (out / f).read_bytes()]

@@ -21,6 +21,8 @@ MEASURES: dict[str, tuple[str, tuple[str, ...], int]] = {
     "retention": ("grr", ("12m",), 1),
     "expansion": ("expansion", ("12m",), 1),
 }
+PLACE = ("level", "rank", "rank_low", "rank_high", "p_first", "score")
+RANKING = (*PLACE, *MEASURES, "margin", "screened", "named", "missing")
 TRADE_OFFS = ("deal_size_vs_velocity", "land_vs_expand")
 Array = npt.NDArray[np.float64]
 
@@ -74,7 +76,7 @@ def rank_by_goals(
     """
     table, z, spread = _standardised(kpis, cut, settings)
     if len(table) < 2:
-        return table.iloc[:0]
+        return table.iloc[:0].reindex(columns=list(RANKING))
     weights = weigh_goals(settings.goals)["weight"].to_numpy()
     usable = _share_out(weights, z)
     score = np.nan_to_num(z) @ usable
@@ -99,20 +101,7 @@ def rank_by_goals(
     table = table.assign(
         rank=np.arange(1, len(table) + 1), **{c: ranked[c] for c in ("rank_low", "rank_high", "p_first")}
     )
-    columns = [
-        "level",
-        "rank",
-        "rank_low",
-        "rank_high",
-        "p_first",
-        "score",
-        *MEASURES,
-        "margin",
-        "screened",
-        "named",
-        "missing",
-    ]
-    return table[columns]
+    return table[list(RANKING)]
 
 
 def measure_sensitivity(
