@@ -474,7 +474,12 @@ def test_maven_reference_figures(datasets, tmp_path):
     assert figure(whole, "cycle_days", "won_median")["value"] == 57
     amounts = whole[(whole["kpi"] == "won_amount") & (whole["period"] != "all")].sort_values("period")["value"]
     assert amounts.tolist() == [1134672, 3086111, 2982255, 2802496]
-    about = {"opportunities": step.opportunities, "accounts": step.accounts}
+    about = {
+        "opportunities": step.opportunities,
+        "accounts": step.accounts,
+        "cuts": ["industry"],
+        "shown": ["industry"],
+    }
     found = performance.findings(kpis, **about, settings=step.settings, as_of=step.as_of)
     assert "no-difference" in {f.code for f in found if f.subject == "industry"}
     assert "best-level" not in {f.code for f in found}
