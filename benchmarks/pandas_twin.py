@@ -1,6 +1,7 @@
 """Reads canonical tables held in memory, makes the account table the way pandas does: the oracle and the speed peer.
 
-Written apart from `icplab.features`, so that one can be wrong without the other.
+What is measured is written apart from `icplab.features`, so that one can be wrong without the other. The list of traits is one row
+per account and pandas there as well: it is taken from there.
 """
 
 from __future__ import annotations
@@ -13,43 +14,13 @@ import pandas as pd
 from icplab.core.config import Settings
 from icplab.core.errors import BadInput, Problem
 from icplab.core.schema import CANONICAL
+from icplab.features import BORN, LATER, build_catalogue, type_values
 
 Tables = dict[str, pd.DataFrame]
 
-# Date column by which a row of a table came into being. Tables without one are taken as they are.
-BORN = {
-    "accounts": "created_at",
-    "opportunities": "created_at",
-    "stage_history": "entered_at",
-    "leads": "created_at",
-    "activities": "occurred_at",
-    "usage": "period",
-    "campaigns": "started_at",
-    "spend": "month",
-    "rates": "valid_from",
-    "field_history": "changed_at",
-    "traffic": "month",
-    "subscriptions": "started_at",
-    "feedback": "given_at",
-    "events": "happened_at",
-}
-# Dates that may lie ahead of `as_of` although the row is older: they are not known yet.
-LATER = {
-    "opportunities": ("closed_at",),
-    "leads": ("qualified_at", "accepted_at", "disqualified_at"),
-    "subscriptions": ("ended_at",),
-    "campaigns": ("ended_at",),
-}
-ACCOUNT_CANDIDATES = ("industry", "employees", "annual_revenue", "country", "region", "founded_year")
-OPPORTUNITY_CANDIDATES = ("source", "product", "play")
 INTENT_HALF_LIFE_DAYS = 30  # method.md §5 offers 7, 14, 30, 60; chosen forward by the tiers step later
 ACTIVITY_WINDOWS = (30, 90, 365)
-TRUE = frozenset({"yes", "true", "1", "y", "t", "ja", "oui", "si"})
-FALSE = frozenset({"no", "false", "0", "n", "f", "nein", "non"})
 DECISION_MAKERS = re.compile(r"decision|economic|executive|sponsor|budget", re.IGNORECASE)
-# Above this share of distinct values a text column identifies accounts rather than describing them.
-IDENTIFYING_SHARE = 0.5
-MAX_LEVELS = 300
 
 
 def view_on(tables: Tables, as_of: pd.Timestamp) -> Tables:
@@ -65,33 +36,6 @@ def view_on(tables: Tables, as_of: pd.Timestamp) -> Tables:
     if "field_history" in tables and len(tables["field_history"]):
         view["accounts"] = _roll_back(view["accounts"], "accounts", "account_id", tables["field_history"], as_of)
     return view
-
-
-def build_catalogue(tables: Tables, settings: Settings) -> pd.DataFrame:
-    """One row per candidate trait, typed by inspection and overridden by `[traits.<column>]`.
-
-    Returns columns trait, table, kind (number, flag, category, multi), family, role, known_at (created, snapshot, history
-    or a date column), fill_rate (fraction of rows), levels (distinct values), excluded, reason. Sorted by table and trait.
-    """
-    rows = [
-        _describe(table, column, tables[table][column], settings, tables)
-        for table, built_in in (("accounts", ACCOUNT_CANDIDATES), ("opportunities", OPPORTUNITY_CANDIDATES))
-        for column in sorted(tables[table].columns)
-        if column in built_in or column not in CANONICAL[table].by_name
-    ]
-    columns = [
-        "trait",
-        "table",
-        "kind",
-        "family",
-        "role",
-        "known_at",
-        "fill_rate",
-        "levels",
-        "excluded",
-        "reason",
-    ]
-    return pd.DataFrame(rows, columns=columns).sort_values(["table", "trait"], ignore_index=True)
 
 
 def build_opportunities(tables: Tables, settings: Settings, as_of: pd.Timestamp) -> pd.DataFrame:
@@ -215,22 +159,6 @@ def build_families(tables: Tables, settings: Settings) -> pd.Series:
     return parent.astype("str")
 
 
-def type_values(values: pd.Series, kind: str) -> pd.Series:
-    """Text of a trait column as its kind: number float64, flag boolean, category and multi text (multi sorted, no doubles)."""
-    if kind == "number":
-        return pd.to_numeric(values, errors="coerce").astype("float64")
-    if kind == "flag":
-        low = values.astype("str").str.strip().str.lower()
-        return low.isin(TRUE).astype("boolean").where(low.isin(TRUE | FALSE))
-    if kind == "multi":
-        return values.map({v: _tidy(v) for v in values.dropna().unique()}).astype("str")
-    return values.astype("str").str.strip()
-
-
-def _tidy(value: str) -> str:
-    return ";".join(sorted({part.strip() for part in value.split(";")} - {""}))
-
-
 def _born_until(name: str, frame: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
     if name not in BORN:
         return frame.copy()
@@ -259,79 +187,6 @@ def _roll_back(frame: pd.DataFrame, table: str, key: str, history: pd.DataFrame,
             old = frame.loc[known, key].map(back)
             frame.loc[known, field] = pd.to_numeric(old) if frame[field].dtype == "float64" else old
     return frame
-
-
-def _describe(table: str, column: str, values: pd.Series, settings: Settings, tables: Tables) -> dict:
-    """Kind, family and fitness of one candidate column."""
-    given = settings.traits.get(column)
-    kind = (given.kind if given else "") or _kind(values)
-    filled = values.dropna()
-    levels = int(filled.nunique())
-    role = given.role if given else ""
-    reason = _reason_to_exclude(column, kind, filled, len(values), settings)
-    return {
-        "trait": column,
-        "table": table,
-        "kind": "category" if kind == "date" else kind,
-        "family": (given.family if given else "") or _family(table, kind, role),
-        "role": role,
-        "known_at": (given.known_at if given else "") or _known_at(table, column, tables),
-        "fill_rate": len(filled) / max(len(values), 1),
-        "levels": levels,
-        "excluded": bool(reason),
-        "reason": reason,
-    }
-
-
-def _kind(values: pd.Series) -> str:
-    """number, flag, category, multi or date, from what stands in the column."""
-    if values.dtype == "float64":
-        return "number"
-    if values.dtype == "boolean":
-        return "flag"
-    distinct = pd.Series(values.dropna().unique(), dtype="str").str.strip()
-    if distinct.empty:
-        return "category"
-    if set(distinct.str.lower()) <= TRUE | FALSE:
-        return "flag"
-    if pd.to_numeric(distinct, errors="coerce").notna().all():
-        return "number"
-    if distinct.str.contains(";").any():
-        return "multi"
-    return "date" if distinct.str.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?").all() else "category"
-
-
-def _reason_to_exclude(column: str, kind: str, filled: pd.Series, rows: int, settings: Settings) -> str:
-    given = settings.traits.get(column)
-    if column in settings.plan.excluded or (given and given.exclude):
-        return "left out by the plan"
-    if given and given.role == "forbidden":
-        return "forbidden by the plan"
-    if settings.plan.candidates and column not in settings.plan.candidates:
-        return "not a candidate of the plan"
-    levels = filled.nunique()
-    if filled.empty:
-        return "empty"
-    if levels == 1 and len(filled) == rows and kind != "flag":
-        return "the same everywhere"
-    if kind == "date":
-        return "a date"
-    if kind == "category" and (levels > MAX_LEVELS or (levels > 20 and levels > IDENTIFYING_SHARE * len(filled))):
-        return "too many different values"
-    return ""
-
-
-def _family(table: str, kind: str, role: str) -> str:
-    if role == "technology" or kind == "multi":
-        return "technographic"
-    return "firmographic" if table == "accounts" else "behavioural"
-
-
-def _known_at(table: str, column: str, tables: Tables) -> str:
-    history = tables.get("field_history")
-    if history is not None and ((history["object"] == table) & (history["field"] == column)).any():
-        return "history"
-    return "created" if column == "source" else "snapshot"
 
 
 def _typed(frame: pd.DataFrame, catalogue: pd.DataFrame) -> pd.DataFrame:

@@ -288,10 +288,9 @@ def test_the_long_form_of_ids_is_that_of_salesforce():
     assert full("0014000000Lmabc") == "0014000000LmabcAAB"
 
 
-def test_every_id_of_a_real_export_has_the_suffix_computed_here():
-    if not DATASETS:
-        pytest.skip("set ICPLAB_DATASETS to the folder of public datasets")
-    ids = pd.read_csv(Path(DATASETS, "sfdc_native", "Opportunity.csv"), dtype="str", encoding="utf-8-sig")["Id"]
+@pytest.mark.datasets
+def test_every_id_of_a_real_export_has_the_suffix_computed_here(datasets):
+    ids = pd.read_csv(datasets / "sfdc_native" / "Opportunity.csv", dtype="str", encoding="utf-8-sig")["Id"]
     assert full_ids(ids.str[:15]).equals(ids)
 
 

@@ -57,6 +57,11 @@ def run(**options) -> Path:
     return run_quarter(RunOptions(workspace=Path("ws"), quiet=True, **options))
 
 
+def executed(project: Path) -> Path:
+    """Where an unfinished run keeps its executed notebooks."""
+    return project.joinpath("reports", ".staging", "work", "notebooks")
+
+
 def tree(folder: Path) -> dict[str, str]:
     """Hash of every file of a folder."""
     return {p.relative_to(folder).as_posix(): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -171,9 +176,9 @@ def test_resume_goes_on_from_the_failed_step_and_gives_the_bytes_of_an_uninterru
     with pytest.raises(StageFailed, match="--resume"):
         run()
     (project / "notebooks" / "30_segments.ipynb").write_bytes(good)
-    kept = (project / "reports/.staging/work/notebooks/10_align.ipynb").stat().st_mtime_ns
+    kept = (executed(project) / "10_align.ipynb").stat().st_mtime_ns
     resumed = run(resume=True).parent
-    assert (project / "reports/.staging/work/notebooks/10_align.ipynb").stat().st_mtime_ns == kept
+    assert (executed(project) / "10_align.ipynb").stat().st_mtime_ns == kept
     differing = {k for k in tree(resumed) | whole if tree(resumed).get(k) != whole.get(k)}
     assert differing <= REPEATABLE_EXCEPT
 
@@ -181,7 +186,7 @@ def test_resume_goes_on_from_the_failed_step_and_gives_the_bytes_of_an_uninterru
 @pytest.mark.parametrize("change", ["data", "parameter", "damage", "notebook"])
 def test_resume_runs_again_what_is_no_longer_from_this_input(project, change):
     run()
-    work = project / "reports/.staging/work/notebooks"
+    work = executed(project)
     before = {p.stem: p.stat().st_mtime_ns for p in work.glob("*")}
     overrides = ()
     if change == "data":
@@ -216,7 +221,7 @@ def test_a_partial_run_does_not_take_the_place_of_a_whole_one(project):
 
 def test_from_keeps_what_is_before_and_runs_the_rest_again(project):
     run()
-    work = project / "reports/.staging/work/notebooks"
+    work = executed(project)
     before = {p.stem: p.stat().st_mtime_ns for p in work.glob("*")}
     run(start="30_segments")
     again = {p.stem for p in work.glob("*") if p.stat().st_mtime_ns != before[p.stem]}
@@ -376,7 +381,7 @@ def test_a_changed_step_leaves_those_alone_that_read_nothing_of_it(project):
     for name in ("10_align", "30_segments"):
         write_notebook(project / "notebooks", name, opened.format(name), "step.finish([])")
     run()
-    work = project / "reports/.staging/work/notebooks"
+    work = executed(project)
     before = {p.stem: p.stat().st_mtime_ns for p in work.glob("*")}
     write_notebook(project / "notebooks", "10_align", opened.format("10_align"), "2", "step.finish([])")
     run(resume=True)
