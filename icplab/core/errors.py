@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 SHOWN_ROWS = 5  # examples printed per message; every row stands in rejects.csv
 
@@ -89,3 +90,10 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     """`', did you mean "x"?'` for the closest allowed name, or an empty string."""
     match = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)
     return f', did you mean "{match[0]}"?' if match else ""
+
+
+def no_folder(path: Path) -> str:
+    """That a path is not a folder, with the folder beside it that may be meant."""
+    beside = path.absolute().parent
+    folders = sorted(p.name for p in beside.iterdir() if p.is_dir()) if beside.is_dir() else []
+    return f"is not a folder{nearest(path.name, folders)}"

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.config import Settings, read_settings, settings_to_json
-from icplab.core.errors import BadInput, Problem
+from icplab.core.errors import BadInput, Problem, no_folder
 from icplab.core.schema import CANONICAL
 from icplab.core.store import sha256_of
 from icplab.intake.batch import Batch, FileBook, rejects_table
@@ -33,6 +33,7 @@ from icplab.intake.mapping import build_batch, expected_names, unknown_mappings
 from icplab.intake.matching import Matching, match_accounts
 from icplab.intake.matching.review import REVIEW_FILE, write_review
 from icplab.intake.meaning import check_one_sided, check_stage_history, secrets_in
+from icplab.intake.named import unknown_traits
 from icplab.intake.outline import Sheet, outline
 from icplab.intake.overlap import prefer_newest
 from icplab.intake.report import Report, ledger_table
@@ -41,7 +42,7 @@ from icplab.intake.typed import type_batch
 from icplab.intake.written import check_handed_on, event_keys, write_table
 
 STAGING = ".intake-"  # folders in which an intake is written; the name goes on with the process that writes
-INTAKE_VERSION = 6  # raised when the same input gives other tables or says more about them, so that runs taken in before are taken in again
+INTAKE_VERSION = 7  # raised when the same input gives other tables or says more about them, so that runs taken in before are taken in again
 # as-of date of a workspace without any date: no row lies after it, and no row before it is needed.
 UNDATED_AS_OF = pd.Timestamp("1970-01-01").as_unit("us")
 # Findings that a note of the intake supports (codes of the contract).
@@ -170,7 +171,7 @@ def _read(folder: Path) -> _Reading:
     """All files, tables and problems of a workspace."""
     reading = _Reading(folder.resolve().name)
     if not folder.is_dir():
-        reading.problems.append(Problem("ICP-E001", "is not a folder", "name a folder of exports", folder.name))
+        reading.problems.append(Problem("ICP-E001", no_folder(folder), "name a folder of exports", folder.name))
         return reading
     try:
         reading.settings = reading.given = read_settings(folder)
@@ -281,6 +282,8 @@ def _check_together(reading: _Reading, folder: Path) -> None:
     check_one_sided(batches)
     check_currencies(batches, reading.settings)
     check_labels(batches)
+    if not any(p.outcome == "E" for p in reading.problems):  # columns of files that could not be read are not known
+        reading.problems += unknown_traits(batches, reading.settings)
     reading.dated = dated_traits(batches, reading.settings)
     reading.matching = match_accounts(batches, reading.settings, folder)
     for batch in batches.values():

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from icplab.core.errors import BadInput, DoesNotVerify, Problem
+from icplab.core.errors import BadInput, DoesNotVerify, Problem, no_folder
 from icplab.governance import check_register, hash_decision
 
 REGISTER = "decisions.jsonl"
@@ -59,7 +59,7 @@ def append_decision(
     if not problems and review and review < at:
         problems.append(_problem("review", review, f"is before the decision of {at}"))
     if not Path(workspace).is_dir():
-        problems.append(_problem("WORKSPACE", str(workspace), "is not a folder"))
+        problems.append(_problem("WORKSPACE", str(workspace), no_folder(Path(workspace))))
     if problems:
         raise BadInput(problems)
     entry = {

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from icplab.core.errors import BadInput, Problem
+from icplab.core.errors import BadInput, Problem, no_folder
 from icplab.run.notebooks import find_notebooks
 
 ADDRESS = "127.0.0.1"
@@ -20,7 +20,7 @@ def open_lab(workspace: Path | str, port: int = 8888, *, browser: bool = True) -
     """
     folder = Path(workspace)
     if not folder.is_dir():
-        raise BadInput(Problem("ICP-E001", "is not a folder", fix="name a folder of exports", file=str(workspace)))
+        raise BadInput(Problem("ICP-E001", no_folder(folder), fix="name a folder of exports", file=str(workspace)))
     return subprocess.call(lab_command(port, browser=browser), env=lab_environment(folder))
 
 

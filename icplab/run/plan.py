@@ -10,7 +10,7 @@ from pathlib import Path
 
 from icplab.core.config import Settings
 from icplab.core.engine import DUCKDB, check_engine
-from icplab.core.errors import BadInput, Problem
+from icplab.core.errors import BadInput, Problem, no_folder
 from icplab.run.notebooks import Notebook, check_overrides, find_notebooks, select_notebooks
 from icplab.run.progress import Progress
 
@@ -69,7 +69,7 @@ def plan_run(options: RunOptions) -> Run:
     problems: list[Problem] = []
     workspace = options.workspace
     if not workspace.is_dir():
-        problems.append(_refused("WORKSPACE", str(workspace), "is not a folder", "name a folder of exports"))
+        problems.append(_refused("WORKSPACE", str(workspace), no_folder(workspace), "name a folder of exports"))
     try:
         check_engine(options.engine)
     except BadInput as error:

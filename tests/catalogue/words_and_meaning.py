@@ -326,4 +326,18 @@ CASES = (
         breaks=settings('[columns.contacts]\namout = "x"'),
         mend=lambda w: setattr(w, "settings", ""),
     ),
+    Case(
+        100,
+        "excluded trait misspelt",
+        (Said("ICP-E100", file="icplab.toml", column="plan.excluded", fix="correct [plan]"),),
+        breaks=settings('[plan]\nexcluded = ["industri"]'),
+        mend=lambda w: setattr(w, "settings", '[plan]\nexcluded = ["industry"]'),
+    ),
+    Case(
+        100,
+        "trait that no column is",
+        (Said("ICP-W100", file="icplab.toml", column="traits.zzz_handover", fix="export the column"),),
+        breaks=settings('[traits.zzz_handover]\nrole = "forbidden"'),
+        mend=lambda w: setattr(w, "settings", ""),
+    ),
 )
