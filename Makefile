@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 	$(BIN)/python -m compileall -q icplab
 	@touch .venv/ready
 
-.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-quick bench-duplicates bench-speed fuzz bench-features test-cluster clean
+.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-traits bench-quick bench-duplicates bench-speed fuzz bench-features test-cluster clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ lock: ## write both lock files anew from pyproject.toml (needs uv)
 bench-recovery: .venv/ready ## planted truth: what the method finds against a Bayes oracle and a naive analyst
 	$(BIN)/python -m benchmarks.performance_recovery
 	$(BIN)/python -m benchmarks.recovery
+
+bench-traits: .venv/ready ## traits T1 to T5 and their scenarios beside a naive analyst; SEEDS=20 markets each, from FIRST=10000
+	$(BIN)/python -m benchmarks.traits_recovery --seeds $(or $(SEEDS),20) --first $(or $(FIRST),10000)
 
 bench-quick: .venv/ready ## the key figures' part of bench-recovery with few seeds, in minutes
 	$(BIN)/python -m benchmarks.performance_recovery --quick

@@ -30,6 +30,16 @@ def analyse(accounts: pd.DataFrame, opportunities: pd.DataFrame, catalogue: pd.D
     )
 
 
+def find_traits(
+    accounts: pd.DataFrame, opportunities: pd.DataFrame, catalogue: pd.DataFrame
+) -> dict[tuple[str, str], int]:
+    """The naive list of traits only: every level against the rest, chi-square, p < 0.05."""
+    traits = catalogue[(catalogue["table"] == "accounts") & ~catalogue["excluded"]]
+    closed = opportunities[opportunities["status"] != "open"]
+    levels = _design(accounts, traits)[1].reindex(closed["account_id"])
+    return _test_traits(levels, (closed["status"] == "won").to_numpy(), traits)
+
+
 def _design(accounts: pd.DataFrame, traits: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scaled log numbers (missing at the median) and one-hot levels, indexed by account."""
     frame = accounts.set_index("account_id")

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from icplab.core.schema import ALL, ARTEFACTS
+from icplab.core.stats.mixtures import fit_normal_mixture, posterior_means
 from icplab.core.stats.multiplicity import benjamini_hochberg, global_test, open_families
 from icplab.traits.levels import TREND
 from icplab.traits.outcomes import LOGGED
@@ -19,6 +20,10 @@ POWER = 2.8  # standard errors that an effect must have to be found with 80 % po
 # Segment-specific: probability that the log odds ratio in a segment differs from that elsewhere by more than this.
 DIFFERENT, SURE = np.log(1.25), 0.90
 SPIKE, SLAB = 0.05, 0.70  # standard deviations of effects (and differences) that are idle, and of those that are real
+# Widths of the priors that effects are shrunken with, and how many idle effects are added to what the data hold: the first
+# width is idle for all that anybody would act on.
+WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+IDLE_COUNT = 10.0
 VISIBLE = (
     1.28  # standard errors (p = 0.2) that the crude effect must have, on either side, for an adjusted one to be claimed
 )
@@ -85,7 +90,7 @@ def _with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shrink(rows: pd.DataFrame) -> pd.Series:
-    """Adjusted ratios pulled towards 1: posterior mean when effects are idle or real, the shares as the data have them.
+    """Adjusted ratios pulled towards 1: posterior means under a mixture of normal priors fitted to all effects of a scope.
 
     One normal prior for all would pull the few real effects as hard as the many idle ones.
     """
@@ -95,10 +100,8 @@ def _shrink(rows: pd.DataFrame) -> pd.Series:
     shrunken = np.full(len(rows), np.nan)
     for place in rows.groupby(["outcome", "scope"], sort=True).indices.values():
         part = place[judged[place]]
-        slab, share = _mixture(estimate[part], noise[part])
-        real = _chance(estimate[place], noise[place], slab, share)
-        as_real, as_idle = (estimate[place] * v**2 / (v**2 + noise[place]) for v in (slab, SPIKE))
-        shrunken[place] = real * as_real + (1 - real) * as_idle
+        weights = fit_normal_mixture(estimate[part], noise[part], WIDTHS, idle=IDLE_COUNT)
+        shrunken[place] = posterior_means(estimate[place], noise[place], WIDTHS, weights)
     return pd.Series(np.exp(shrunken), index=rows.index)
 
 

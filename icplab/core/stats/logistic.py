@@ -27,6 +27,7 @@ from icplab.core.stats.newton import (
 # A candidate whose arm is all won or all lost has no finite estimate; it gets the weakly informative prior N(0, 2.5²) on
 # its log odds ratio (Gelman et al. 2008, Annals of Applied Statistics 2(4), recommend this scale) and is flagged.
 SEPARATION_RIDGE = 1 / 2.5**2
+CACHE_CELLS = 128_000  # rows times candidates worked on at once: what stays near the processor
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,8 @@ def fit_candidates(
     The larger of two standard errors is used because a cluster-robust variance is optimistic when few clusters hold the
     wins (Cameron and Miller 2015, Journal of Human Resources 50(2), section VI).
     """
-    return fit_with_influence(
-        outcome, candidates, nuisance, missing=missing, ridge=ridge, clusters=clusters, twin=twin
-    )[0]
+    shared: dict = {"missing": missing, "ridge": ridge, "clusters": clusters, "twin": twin}
+    return _fit(outcome, candidates, nuisance, **shared, exact=True, start=None, influence=clusters is not None)[0]
 
 
 def fit_with_influence(
@@ -162,21 +162,39 @@ def fit_with_influence(
     (off by less than one per cent unless an effect is huge), which costs a fraction when nuisance columns are many. `start`
     are nuisance coefficients to start from.
     """
+    shared: dict = {"missing": missing, "ridge": ridge, "clusters": clusters, "twin": twin}
+    return _fit(outcome, candidates, nuisance, **shared, exact=exact, start=start, influence=True)
+
+
+def _fit(
+    outcome: ArrayLike,
+    candidates: ArrayLike,
+    nuisance: ArrayLike,
+    *,
+    missing: ArrayLike | None,
+    ridge: ArrayLike,
+    clusters: ArrayLike | None,
+    twin: ArrayLike | None,
+    exact: bool,
+    start: ArrayLike | None,
+    influence: bool,
+) -> tuple[pd.DataFrame, Floats]:
+    """Fits and influences of clusters; a single row of zeros where no influence is asked for."""
     y, z, penalty = _checked(outcome, nuisance, ridge)
     own = _own_columns(candidates, missing, len(y))
     codes = np.arange(len(y)) if clusters is None else _codes(clusters)
-    task = Task(y, z, penalty, codes, clustered=clusters is not None, exact=exact)
+    task = Task(y, z, penalty, codes, clustered=clusters is not None, exact=exact, influence=influence)
     null, _ = newton(y, z, penalty, start)
     twins = np.full(own.shape[2], -1) if twin is None else np.asarray(twin, dtype=np.intp)
     whole = Block(own, np.zeros(own.shape[::2]), twins)
     whole.ridge[0, _separated(y, own[0])] = SEPARATION_RIDGE
-    fits, influence = _fit_all(task, whole, null)
+    fits, sums = _fit_all(task, whole, null)
     lost = np.flatnonzero(~fits["converged"] & ~fits["separated"])
     if len(lost):  # ran away without being separated arm by arm: the same prior settles it
         whole.ridge[0, lost] = SEPARATION_RIDGE
-        again, influence[:, lost] = _fit_all(task, whole.part(lost), null)
+        again, sums[:, lost] = _fit_all(task, whole.part(lost), null)
         fits.loc[lost] = again.set_index(lost)
-    return _with_score_p(fits, task, whole), influence
+    return _with_score_p(fits, task, whole), sums
 
 
 def score_candidates(
@@ -250,7 +268,7 @@ def _separated(y: Floats, x: Floats) -> Flags:
 def _fit_all(task: Task, whole: Block, null: Floats) -> tuple[pd.DataFrame, Floats]:
     """All candidates, block by block, as many as fit into memory together."""
     m = whole.own.shape[2]
-    size = max(1, min(256, 8 * BLOCK_CELLS // max(task.parameters**2, 1)))
+    size = max(1, min(256, 8 * BLOCK_CELLS // max(task.parameters**2, 1), max(CACHE_CELLS // len(task.y), 32)))
     parts = [fit_block(task, whole.part(np.arange(s, min(s + size, m))), null) for s in range(0, m, size)]
     if not parts:
         parts = [(np.zeros(0), np.zeros(0), np.zeros((task.codes.max(initial=-1) + 1, 0)), np.zeros(0, bool))]

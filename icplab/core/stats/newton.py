@@ -21,6 +21,7 @@ TOLERANCE = 1e-9  # largest change of a coefficient at which a fit has converged
 CLOSE = 1e-6  # size of a full Newton step that leaves an error of its square
 MAX_CHORDS, CHORD_CLOSE = 20, 1e-6
 LARGEST_STEP = 2.0  # in log odds: keeps early steps of strong effects from overshooting
+FEW = 24  # nuisance columns up to which every candidate gets its own nuisance block from the first step
 NOTHING = 1e-9  # information below which a column says nothing
 STRONG = 1.0  # log odds ratio above which the nuisance block of the null model is not near enough for a variance
 BLOCK_CELLS = 2_000_000  # cells of the pairwise design products held at once (16 MB)
@@ -36,6 +37,8 @@ class Task:
     codes: Codes
     clustered: bool
     exact: bool
+    influence: bool = True
+    """Whether the influence of rows is asked for; without clusters most callers have no use for it."""
 
     @property
     def parameters(self) -> int:
@@ -75,12 +78,19 @@ def newton(y: Floats, z: Floats, penalty: Floats, start: ArrayLike | None = None
 
 def fit_block(task: Task, block: Block, null: Floats) -> tuple[Floats, Floats, Floats, Flags]:
     """Estimates, model-based variances, cluster influences (clusters x candidates) and whether each converged."""
-    gamma, beta, variance, influence = _chord(task, block, null)
-    converged = ~np.isnan(variance)
-    todo = np.flatnonzero(~converged | task.exact | (np.abs(beta[0]) > STRONG))
-    if len(todo):
-        gamma, beta[:, todo], converged[todo] = _finish(task, block.part(todo), gamma[:, todo], beta[:, todo])
-        _, variance[todo], influence[:, todo] = _exact_step(task, block.part(todo), gamma, beta[:, todo])
+    if task.parameters <= FEW:
+        m = block.own.shape[2]
+        start = np.repeat(null[:, None], m, axis=1), np.zeros((len(block.own), m))
+        beta, variance, influence, converged = _finish(task, block, *start)
+    else:
+        gamma, beta, variance, influence = _chord(task, block, null)
+        converged = ~np.isnan(variance)
+        todo = np.flatnonzero(~converged | task.exact | (np.abs(beta[0]) > STRONG))
+        if len(todo):
+            done = _finish(task, block.part(todo), gamma[:, todo], beta[:, todo])
+            beta[:, todo], variance[todo], influence[:, todo], converged[todo] = done
+    if not task.influence:
+        return beta[0], variance, np.zeros((1, len(variance))), converged
     scale = correction(task.codes.max() + 1, len(task.y), task.parameters + len(block.own)) if task.clustered else 1.0
     return beta[0], variance, sum_by_cluster(influence, task.codes) * np.sqrt(scale), converged
 
@@ -102,13 +112,15 @@ def score_block(
     reduced = reduced - np.einsum("qpm,p->qm", solved, z.T @ residual - penalty * null)
     # The missing indicator is nuisance too: the candidate is tested given it.
     helped = schur[:, 0, 1] / np.maximum(schur[:, 1, 1], NOTHING) if len(own) == 2 else np.zeros(own.shape[2])
-    score, variance, rest = reduced[0], schur[:, 0, 0], own[0] - z @ solved[0]
+    score, variance = reduced[0], schur[:, 0, 0]
     if len(own) == 2:
         score, variance = score - helped * reduced[1], variance - helped * schur[:, 1, 0]
-        rest = rest - helped * (own[1] - z @ solved[1])
     variance = np.where(variance > NOTHING, variance, np.nan)
     spread = np.full(len(score), np.nan)
     if codes is not None:
+        rest = own[0] - z @ solved[0]
+        if len(own) == 2:
+            rest = rest - helped * (own[1] - z @ solved[1])
         sums = sum_by_cluster(rest * residual[:, None], codes)
         spread = np.sqrt((sums**2).sum(axis=0) * correction(len(sums), len(y), z.shape[1] + len(own)))
     return pd.DataFrame(
@@ -122,7 +134,10 @@ def score_block(
 
 def expit(eta: Floats) -> Floats:
     """Logistic function, safe for large arguments."""
-    return 1 / (1 + np.exp(-np.clip(eta, -500, 500)))
+    odds = np.negative(eta)
+    np.exp(np.clip(odds, -500, 500, out=odds), out=odds)
+    odds += 1
+    return np.reciprocal(odds, out=odds)
 
 
 def invert(matrix: Floats) -> Floats:
@@ -195,28 +210,46 @@ def _chord(task: Task, whole: Block, null: Floats) -> tuple[Floats, Floats, Floa
     return gamma, beta, variance, influence
 
 
-def _finish(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[Floats, Floats, Flags]:
-    """Full Newton steps from where the chord ended: one is left to do, rarely two."""
-    converged = np.zeros(beta.shape[1], dtype=bool)
-    for _ in range(MAX_STEPS):
-        todo = np.flatnonzero(~converged)
-        (step_gamma, step), _, _ = _exact_step(task, block.part(todo), gamma[:, todo], beta[:, todo])
-        gamma[:, todo] += step_gamma
-        beta[:, todo] += step
-        size = np.maximum(np.abs(step).max(axis=0), np.abs(step_gamma).max(axis=0, initial=0.0))
-        converged[todo[size < CLOSE]] = True
-        if converged.all():
+def _finish(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[Floats, Floats, Floats, Flags]:
+    """Full Newton steps from here: coefficients, variances, row influences, and which settled.
+
+    Variances and influences are those before the last step, which is smaller than CLOSE.
+    """
+    gamma, beta, m = gamma.copy(), beta.copy(), beta.shape[1]
+    gamma[block.twins[block.twins >= 0], np.flatnonzero(block.twins >= 0)] = 0
+    converged, variance = np.zeros(m, dtype=bool), np.zeros(m)
+    influence = np.zeros((len(task.y) if task.influence else 0, m))
+    todo = np.arange(m)
+    for turn in range(MAX_STEPS):
+        part = block.part(todo) if len(todo) < m else block
+        steps, small, by_own, residual = _exact_step(task, part, gamma[:, todo], beta[:, todo])
+        gamma[:, todo] += steps[0]
+        beta[:, todo] += steps[1]
+        size = np.maximum(np.abs(steps[1]).max(axis=0), np.abs(steps[0]).max(axis=0, initial=0.0))
+        done = size < CLOSE
+        last = done | (turn == MAX_STEPS - 1)
+        variance[todo[last]] = small[last, 0, 0]
+        if task.influence and last.any():
+            influence[:, todo[last]] = _influence(task.z, part.part(last), small[last], by_own[last], residual[:, last])
+        converged[todo[done]] = True
+        todo = todo[~done]
+        if not len(todo):
             break
-    return gamma, beta, converged
+    return beta, variance, influence, converged
 
 
-def _exact_step(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[tuple[Floats, Floats], Floats, Floats]:
-    """Newton step with each candidate's own nuisance block, the variance of its coefficient, and row influences."""
+def _exact_step(
+    task: Task, block: Block, gamma: Floats, beta: Floats
+) -> tuple[tuple[Floats, Floats], Floats, Floats, Floats]:
+    """Newton step with each candidate's own nuisance block; the inverse of its own information; what nuisance explains
+    of it (candidates, p, q); residuals."""
     z, own = task.z, block.own
     mu = expit(_predictor(z, own, gamma, beta))
-    weight, residual = mu * (1 - mu), task.y[:, None] - mu
+    residual = task.y[:, None] - mu
+    weight = np.multiply(mu, 1 - mu, out=mu)
     information = _weighted_products(z, weight) + np.diag(task.penalty)
-    cross = np.stack([z.T @ (weight * x) for x in own])  # (q, p, m)
+    weighted = [weight * x for x in own]
+    cross = np.stack([z.T @ w for w in weighted])  # (q, p, m)
     gradient = z.T @ residual - task.penalty[:, None] * gamma
     has = np.flatnonzero(block.twins >= 0)
     t = block.twins[has]
@@ -224,15 +257,19 @@ def _exact_step(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[
     cross[:, t, has], gradient[t, has] = 0, 0
     solved = _solve_many(information, np.concatenate([cross.transpose(2, 1, 0), gradient.T[:, :, None]], axis=2))
     by_own, by_gradient = solved[:, :, :-1], solved[:, :, -1]
-    schur = _own_information(own, weight, block.ridge) - np.einsum("qpm,mpr->mqr", cross, by_own)
-    right = np.stack([(x * residual).sum(axis=0) for x in own]) - block.ridge * beta
+    schur = _products(own, weighted, block.ridge) - np.einsum("qpm,mpr->mqr", cross, by_own)
+    right = np.stack([np.einsum("ij,ij->j", x, residual) for x in own]) - block.ridge * beta
     step = _solve_small(schur, right - np.einsum("qpm,mp->qm", cross, by_gradient))
     step_gamma = by_gradient.T - np.einsum("mpq,qm->pm", by_own, step)
-    small = _invert_small(schur)
+    return (step_gamma, step), _invert_small(schur), by_own, residual
+
+
+def _influence(z: Floats, block: Block, small: Floats, by_own: Floats, residual: Floats) -> Floats:
+    """Influence of each row on the candidates' coefficients: what is left of the candidate, times the residual."""
     influence = np.zeros_like(residual)
-    for q, x in enumerate(own):  # the candidate less what the nuisance columns explain of it
+    for q, x in enumerate(block.own):  # the candidate less what the nuisance columns explain of it
         influence += small[:, 0, q] * (x - z @ by_own[:, :, q].T)
-    return (step_gamma, step), small[:, 0, 0], influence * residual
+    return influence * residual
 
 
 def _predictor(z: Floats, own: Floats, gamma: Floats, beta: Floats) -> Floats:
@@ -274,11 +311,16 @@ def _weighted_products(z: Floats, weight: Floats) -> Floats:
 
 def _own_information(own: Floats, weight: Floats, ridge: Floats) -> Floats:
     """Information of the candidates' own columns: (candidates, q, q)."""
+    return _products(own, [weight * x for x in own], ridge)
+
+
+def _products(own: Floats, weighted: list[Floats], ridge: Floats) -> Floats:
+    """Sums of products of own columns with weighted ones, and the ridge: (candidates, q, q)."""
     q = len(own)
     information = np.empty((own.shape[2], q, q))
     for i in range(q):
         for j in range(i, q):
-            information[:, i, j] = information[:, j, i] = (own[i] * weight * own[j]).sum(axis=0)
+            information[:, i, j] = information[:, j, i] = np.einsum("ij,ij->j", weighted[i], own[j])
     index = np.arange(q)
     information[:, index, index] += ridge.T
     return information
