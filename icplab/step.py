@@ -31,6 +31,7 @@ STEPS = (
 
 EVERY_ACCOUNT = frozenset({"account_segments", "scores"})  # artefacts with one row for each account known on the date
 EVENTS = "events"  # folder of a run that holds the summary of events, from which the next run goes on
+KEPT = "features"  # folder of a run in progress that holds what was made from its tables once
 
 
 class LazyTables(Mapping[str, pd.DataFrame]):
@@ -91,32 +92,37 @@ class Step:
         return {n: p for n in CANONICAL if (p := self._path(n)).exists()}
 
     @cached_property
+    def kept(self) -> features.Kept:
+        """What was made from these tables already, by this notebook or another of the run."""
+        return features.Kept(self.folder / KEPT, {n: self._path(n) for n in self.sources}, self.settings)
+
+    @cached_property
     def signals(self) -> pd.DataFrame:
         """Activities until `as_of`, one row per account and type (`features.summarise_signals`): takes the place of the
         table of activities wherever that would be too large to load."""
-        return features.summarise_signals(self.sources, self.as_of)
+        return self.kept.frame("signals", lambda: features.summarise_signals(self.sources, self.as_of), on=self.as_of)
 
     @cached_property
     def effort(self) -> pd.DataFrame:
         """Activities until `as_of`, one row per account, month and type (`features.summarise_effort`)."""
-        return features.summarise_effort(self.sources, self.as_of)
+        return self.kept.frame("effort", lambda: features.summarise_effort(self.sources, self.as_of), on=self.as_of)
 
     @cached_property
     def accounts(self) -> pd.DataFrame:
         """One row per account (`features.build_accounts`)."""
         earlier = (self.folder / EVENTS, self.folder / "previous" / EVENTS)
         refresh = features.Refresh(earlier, leave=None if earlier[0].exists() else earlier[0])
-        return features.build_accounts(self.sources, self.settings, self.as_of, refresh=refresh)
+        return self._accounts(self.as_of, refresh)
 
     @cached_property
     def opportunities(self) -> pd.DataFrame:
         """One row per opportunity (`features.build_opportunities`)."""
-        return features.build_opportunities(self.all_tables, self.settings, self.as_of)
+        return self._opportunities(self.as_of)
 
     @cached_property
     def catalogue(self) -> pd.DataFrame:
         """One row per candidate trait (`features.build_catalogue`)."""
-        return features.build_catalogue(self.tables, self.settings)
+        return self.kept.frame("catalogue", lambda: features.build_catalogue(self.tables, self.settings), on=self.as_of)
 
     @cached_property
     def known_accounts(self) -> pd.Series:
@@ -128,11 +134,15 @@ class Step:
 
     def opportunities_on(self, as_of: pd.Timestamp) -> pd.DataFrame:
         """Opportunities as known on an earlier date; a later one is refused."""
-        return features.build_opportunities(self.all_tables, self.settings, self._earlier(as_of))
+        return self._opportunities(self._earlier(as_of))
 
     def accounts_on(self, as_of: pd.Timestamp) -> pd.DataFrame:
         """Accounts as known on an earlier date; a later one is refused."""
-        return features.build_accounts(self.sources, self.settings, self._earlier(as_of))
+        return self._accounts(self._earlier(as_of))
+
+    def count_early(self, starts: pd.Series, days: int) -> pd.Series | None:
+        """Activities of accounts in their first days (`features.count_early`)."""
+        return features.count_early(self.sources, starts, days, self.as_of)
 
     @property
     def store(self) -> Store:
@@ -198,6 +208,16 @@ class Step:
         beside = folder / "done.part"
         beside.write_text(json.dumps(done, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         os.replace(beside, folder / "done.json")
+
+    def _accounts(self, as_of: pd.Timestamp, refresh: features.Refresh | None = None) -> pd.DataFrame:
+        return self.kept.frame(
+            "accounts", lambda: features.build_accounts(self.sources, self.settings, as_of, refresh=refresh), on=as_of
+        )
+
+    def _opportunities(self, as_of: pd.Timestamp) -> pd.DataFrame:
+        return self.kept.frame(
+            "opportunities", lambda: features.build_opportunities(self.all_tables, self.settings, as_of), on=as_of
+        )
 
     def _load(self, name: str) -> pd.DataFrame:
         path, table = self._path(name), CANONICAL[name]

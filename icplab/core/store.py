@@ -150,6 +150,15 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def code_hash() -> str:
+    """Hash of icplab's own code, so that results of another version are not taken for those of this one."""
+    folder = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
 def _plain(value: object) -> object:
     item = getattr(value, "item", None)
     return item() if callable(item) else str(value)

@@ -8,20 +8,23 @@ stays in pandas.
 from icplab.features.accounts import build_accounts
 from icplab.features.catalogue import build_catalogue, type_values
 from icplab.features.families import build_families
+from icplab.features.kept import Kept
 from icplab.features.known import BORN, LATER, Tables, known_table, view_on
 from icplab.features.opportunities import build_opportunities
 from icplab.features.state import Refresh
-from icplab.features.summaries import summarise_effort, summarise_signals
+from icplab.features.summaries import count_early, summarise_effort, summarise_signals
 
 __all__ = [
     "BORN",
     "LATER",
+    "Kept",
     "Refresh",
     "Tables",
     "build_accounts",
     "build_catalogue",
     "build_families",
     "build_opportunities",
+    "count_early",
     "known_table",
     "summarise_effort",
     "summarise_signals",

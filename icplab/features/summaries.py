@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from icplab.core.engine import open_session
 from icplab.core.schema import CANONICAL
@@ -26,6 +27,11 @@ SELECT account_id, CAST(date_trunc('month', occurred_at) AS DATE) AS month, type
        sum(CASE WHEN minutes > 0 THEN CAST(round(minutes * 100) AS BIGINT) ELSE 0 END) / 100.0 AS minutes
 FROM activities WHERE occurred_at <= {day} AND account_id IS NOT NULL
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""
+
+_EARLY = """
+SELECT a.account_id, count(*) AS n FROM activities AS a JOIN starts AS s ON s.account_id = a.account_id
+WHERE a.occurred_at >= {first} AND a.occurred_at <= {day}
+  AND a.occurred_at >= s.starts AND a.occurred_at < s.ends GROUP BY a.account_id"""
 
 
 def summarise_signals(tables: Tables, as_of: pd.Timestamp, *, engine: str = "") -> pd.DataFrame:
@@ -69,3 +75,37 @@ def summarise_effort(tables: Tables, as_of: pd.Timestamp, *, engine: str = "") -
         found = session.fetch(_EFFORT.format(day=sql_day(as_of)))
     whole = {"events": "int64", "timed": "int64", "minutes": "float64", "month": "datetime64[us]"}
     return found.astype(whole)
+
+
+def count_early(
+    tables: Tables, starts: pd.Series, days: int, as_of: pd.Timestamp, *, engine: str = ""
+) -> pd.Series | None:
+    """Activities of each account in the first `days` days from a date of its own, none of them after `as_of`.
+
+    Parameters
+    ----------
+    tables : canonical tables; only activities are read, and of a file only as far as needed
+    starts : date by account identifier (the index, each once)
+    days : length of the window; it begins on the date itself
+
+    Returns
+    -------
+    Series
+        Count by account, indexed as `starts`, 0 where there was none; None where activities were not delivered.
+    """
+    source = tables.get("activities")
+    delivered = source is not None and bool(
+        pq.read_metadata(source).num_rows if isinstance(source, Path) else len(source)
+    )
+    if source is None or not delivered:
+        return None
+    if starts.empty:
+        return starts.astype("object").astype("float64")
+    ends = starts + pd.Timedelta(days=days)
+    asked = pd.DataFrame({"account_id": starts.index.astype("str"), "starts": starts.array, "ends": ends.array})
+    folders = [source.resolve().parent] if isinstance(source, Path) else []
+    with open_session(engine, folders=folders) as session:
+        session.give("activities", source if isinstance(source, Path) else source[["account_id", "occurred_at"]])
+        session.give("starts", asked)
+        found = session.fetch(_EARLY.format(first=sql_day(starts.min()), day=sql_day(as_of)))
+    return found.set_index("account_id")["n"].reindex(starts.index).fillna(0).astype("float64")

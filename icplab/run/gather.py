@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shutil
 from importlib.metadata import version
 from pathlib import Path
 
-from icplab.core.store import Store, sha256_of
+from icplab.core.store import Store, code_hash, sha256_of
 from icplab.run.plan import Run, period_of
 from icplab.run.publish import remove_folder
 
@@ -86,12 +85,3 @@ def _verdicts(run: Run) -> dict[str, object]:
     if store.has("segmentation"):
         verdicts["segmentation"] = store.read_json("segmentation").get("verdict")
     return verdicts
-
-
-def code_hash() -> str:
-    """Hash of icplab's own code, so that results of another version are not taken for those of this one."""
-    folder = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()

@@ -24,6 +24,8 @@ OWN = frozenset(
         "all_tables",
         "sources",
         "signals",
+        "effort",
+        "count_early",
         "accounts",
         "opportunities",
         "catalogue",

@@ -14,9 +14,9 @@ from typing import Any
 from icplab.core.config import settings_from_json
 from icplab.core.engine import ENGINE_VARIABLE
 from icplab.core.errors import BadInput, DoesNotVerify, Problem, StageFailed
-from icplab.core.store import sha256_of
+from icplab.core.store import code_hash, sha256_of
 from icplab.run.execute import Outcome, execute_notebook
-from icplab.run.gather import code_hash, gather_run, manifest_facts
+from icplab.run.gather import gather_run, manifest_facts
 from icplab.run.kernels import KernelsAhead, Zygote
 from icplab.run.lock import hold_lock
 from icplab.run.notebooks import Notebook
@@ -30,6 +30,11 @@ FAILED = ".failed"
 PARTIAL = "-partial"
 # Of the work folder, what outlives a run: results of finished steps, never tables of the export.
 KEPT = ("steps", "state", "notebooks", "activation", "run.log")
+# What a run makes of the exports before its first notebook; never from the run before.
+MADE_OF_EXPORTS = (
+    *("tables", "events", "features", "previous", "history"),
+    *("inputs.json", "settings.json", "decisions.jsonl"),
+)
 # Of the run to compare with, what governance reads.
 COMPARED = ("artifacts", "events", "model.json", "manifest.json")
 
@@ -95,7 +100,7 @@ def _take_in(run: Run) -> None:
     from icplab.run.history import add_own_history
     from icplab.step import resolve_as_of
 
-    for name in ("tables", "events", "previous", "history", "inputs.json", "settings.json", "decisions.jsonl"):
+    for name in MADE_OF_EXPORTS:
         path = run.work / name
         remove_folder(path) if path.is_dir() else path.unlink(missing_ok=True)
     with run.progress.step("intake", "reading and checking the exports"):

@@ -6,7 +6,7 @@ which people keep in `playbook.toml`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ EARLY_DAYS = 90  # landmark: what is seen by then may speak about what follows
 MIN_CUSTOMERS = 60
 MOST = 5  # entries of a list on the card
 Tables = Mapping[str, pd.DataFrame]
+CountEarly = Callable[[pd.Series, int], pd.Series | None]  # activities by account, from a date of its own for some days
 
 
 def draft_icps(
@@ -39,6 +40,7 @@ def draft_icps(
     *,
     as_of: pd.Timestamp,
     tables: Tables | None = None,
+    count_early: CountEarly | None = None,
 ) -> list[dict]:
     """Ideal customer profile of every segment, as the JSON artefact `icps`.
 
@@ -56,6 +58,9 @@ def draft_icps(
         Date everything is known on.
     tables
         Canonical tables; reads contacts, opportunity_contacts, leads, subscriptions, usage and activities where there are any.
+    count_early
+        Counts activities of accounts (index) from their dates (values) for a number of days, as `step.count_early` does, where
+        they would be too many to load; by default they are counted in `tables`.
 
     Returns
     -------
@@ -75,7 +80,7 @@ def draft_icps(
         raise BadInput(f"an ICP needs a parent segment: {sorted(strange)} are not in the table of segments")
     accounts = accounts.sort_values("account_id", kind="stable", ignore_index=True)
     tables = tables or {}
-    early = measure_leading_indicators(opportunities, accounts, tables, as_of=as_of)
+    early = measure_leading_indicators(opportunities, accounts, tables, as_of=as_of, count_early=count_early)
     return [
         _draft(row, traits, account_segments, opportunities, accounts, catalogue, settings, as_of, tables, early)
         for row in rows.to_dict("records")
@@ -114,7 +119,12 @@ def measure_roles(opportunities: pd.DataFrame, tables: Tables, minimum: int) -> 
 
 
 def measure_leading_indicators(
-    opportunities: pd.DataFrame, accounts: pd.DataFrame, tables: Tables, *, as_of: pd.Timestamp
+    opportunities: pd.DataFrame,
+    accounts: pd.DataFrame,
+    tables: Tables,
+    *,
+    as_of: pd.Timestamp,
+    count_early: CountEarly | None = None,
 ) -> pd.DataFrame:
     """Signals of a customer's first 90 days that go with being a customer after a year.
 
@@ -131,7 +141,7 @@ def measure_leading_indicators(
     if subscriptions is None or len(kept) < MIN_CUSTOMERS:
         return nothing
     kept = kept[kept["account_id"].isin(_active_on_landmark(subscriptions, kept))].reset_index(drop=True)
-    signals = _early_signals(kept, tables)
+    signals = _early_signals(kept, tables, count_early)
     y = kept["y"].to_numpy()
     if len(kept) < MIN_CUSTOMERS or signals.empty or min(y.sum(), (1 - y).sum()) < 10:
         return nothing
@@ -337,24 +347,32 @@ def _active_on_landmark(subscriptions: pd.DataFrame, kept: pd.DataFrame) -> NDAr
     return subscriptions.loc[active, "account_id"].unique()
 
 
-def _early_signals(kept: pd.DataFrame, tables: Tables) -> pd.DataFrame:
+def _early_signals(kept: pd.DataFrame, tables: Tables, count_early: CountEarly | None) -> pd.DataFrame:
     """One column per signal, rows as in `kept`; no record in a delivered table counts as zero."""
     start = kept.set_index("account_id")["created_at"]
     columns = {}
-    for name, dated in (("usage", "period"), ("activities", "occurred_at")):
-        table = tables.get(name)
-        if table is None or table.empty:
-            continue
-        since = (table[dated] - table["account_id"].map(start)).dt.days
-        early = table[(since >= 0) & (since < EARLY_DAYS)]
-        if name == "usage":
-            means = early.groupby(["metric", "account_id"])["value"].mean()
-            for metric in sorted(early["metric"].unique()):
-                columns[f"usage: {metric}"] = means[metric].reindex(start.index).fillna(0).to_numpy()
-        else:
-            columns["activities"] = early.groupby("account_id").size().reindex(start.index).fillna(0).to_numpy()
+    usage = _early(tables.get("usage"), "period", start)
+    if len(usage):
+        means = usage.groupby(["metric", "account_id"])["value"].mean()
+        for metric in sorted(usage["metric"].unique()):
+            columns[f"usage: {metric}"] = means[metric].reindex(start.index).fillna(0).to_numpy()
+    if count_early is not None:
+        counts = count_early(start, EARLY_DAYS)
+    else:
+        counts = _early(tables.get("activities"), "occurred_at", start).groupby("account_id").size()
+        counts = counts.reindex(start.index).fillna(0)
+    if counts is not None:
+        columns["activities"] = counts.to_numpy(dtype=float)
     signals = pd.DataFrame(columns)
     return signals.loc[:, signals.std() > 0] if len(signals.columns) else signals
+
+
+def _early(table: pd.DataFrame | None, dated: str, start: pd.Series) -> pd.DataFrame:
+    """Rows of each account's first EARLY_DAYS days."""
+    if table is None:
+        return pd.DataFrame(columns=["account_id", "metric"])
+    since = (table[dated] - table["account_id"].map(start)).dt.days
+    return table[(since >= 0) & (since < EARLY_DAYS)]
 
 
 def _records(table: pd.DataFrame) -> list[dict] | str:
