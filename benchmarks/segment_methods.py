@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from icplab import features
 from icplab.core.config import Settings
-from icplab.segments import mixture
+from icplab.segments import em, mixture
 from icplab.segments.blocks import Blocks, read_blocks, write_recipe
 from icplab.simulate import simulate_market
 
@@ -44,10 +44,10 @@ def kmeans_by_silhouette(points: np.ndarray, seed: int) -> np.ndarray:
     return max(fits, key=lambda label: silhouette_score(points, label, sample_size=1000, random_state=seed))
 
 
-def by_bic(blocks: Blocks, seed: int) -> np.ndarray:
+def by_bic(blocks: Blocks, seed: int, shapes: bool = False) -> np.ndarray:
     """The mixture with the lowest BIC among those whose smallest class passes the gate."""
     market = mixture.Market(blocks)
-    fits = [mixture.fit_mixture(market, k, np.random.default_rng([seed, k]), 16) for k in range(1, 7)]
+    fits = [mixture.fit_mixture(market, k, np.random.default_rng([seed, k]), 16, shapes=shapes) for k in range(1, 7)]
     label = [mixture.posterior(market, fit).argmax(axis=1) for fit in fits]
     large = [np.bincount(v, minlength=f.k).min() >= GATE * market.n for v, f in zip(label, fits, strict=True)]
     return min(zip(fits, label, large, strict=True), key=lambda each: (not each[2], each[0].bic))[1]
@@ -56,7 +56,7 @@ def by_bic(blocks: Blocks, seed: int) -> np.ndarray:
 def everything_own(market: mixture.Market, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rates of every class for every variable, whether they pay or not."""
     _, s, k = counts.shape
-    used = counts + mixture.PRIOR_ACCOUNTS * market.pooled[:, None, None]
+    used = counts + em.PRIOR_ACCOUNTS * market.pooled[:, None, None]
     own = np.ones((s, len(market.size), k), dtype=bool)
     own[:, :, -1] = False  # k − 1 sets of rates beyond the shared one
     return (used / market.per_variable(used)[market.variable]).transpose(1, 0, 2), own
@@ -74,21 +74,22 @@ def independent(moments: Callable) -> Callable:
 
 def methods(blocks: Blocks, true_k: int, seed: int) -> dict[str, np.ndarray]:
     """Labels by each method."""
-    chosen, moments = mixture._rates, mixture._moments
+    chosen, moments = em._rates, em._moments
     out = {
         "k-means on one-hot, k by silhouette": kmeans_by_silhouette(wide(blocks), seed),
         "k-means on one-hot, true k given": KMeans(true_k, n_init=10, random_state=seed).fit_predict(wide(blocks)),
         "FAMD (5) + k-means, k by silhouette": kmeans_by_silhouette(scores(blocks), seed),
         "FAMD (5) + k-means, true k given": KMeans(true_k, n_init=10, random_state=seed).fit_predict(scores(blocks)),
         "mixture, tied covariance, rates where they pay": by_bic(blocks, seed),
+        "mixture, tied or own covariance, rates where they pay": by_bic(blocks, seed, shapes=True),
     }
     try:
-        mixture._rates = everything_own
+        em._rates = everything_own
         out["mixture, tied covariance, all rates own"] = by_bic(blocks, seed)
-        mixture._moments = independent(moments)
+        em._moments = independent(moments)
         out["mixture, numbers independent, all rates own"] = by_bic(blocks, seed)
     finally:
-        mixture._rates, mixture._moments = chosen, moments
+        em._rates, em._moments = chosen, moments
     return out
 
 

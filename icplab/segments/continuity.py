@@ -149,6 +149,8 @@ def _reordered(assigner: Mapping, order: list[int], ids: list[str]) -> dict:
     if assigner["kind"] == "mixture":
         out["weight"] = [assigner["weight"][i] for i in order]
         out["mean"] = [assigner["mean"][i] for i in order]
+        if len(assigner["covariance"]) > 1:
+            out["covariance"] = [assigner["covariance"][i] for i in order]
         out["rate"] = [[row[i] for i in order] for row in assigner["rate"]]
         out["own"] = [[row[i] for i in order] for row in assigner["own"]]
     if assigner["kind"] == "bands":

@@ -225,7 +225,7 @@ def _fit_each_k(market: Market, most: int, seed: int, starts: int) -> dict[int, 
     best, worse = np.inf, 0
     for k in range(1, most + 1):
         rng = np.random.default_rng([seed, 10 + k])
-        models[k] = fit_mixture(market, k, rng, starts, smaller=models.get(k - 1), target=-best / 2)
+        models[k] = fit_mixture(market, k, rng, starts, smaller=models.get(k - 1), target=-best / 2, shapes=True)
         worse = 0 if models[k].bic < best else worse + 1
         best = min(best, models[k].bic)
         if worse >= GIVE_UP_AFTER:
@@ -310,7 +310,7 @@ def _mixture_assigner(recipe: dict, model: Mixture, market: Market) -> dict:
         "recipe": recipe,
         "weight": model.weight[0][order].tolist(),
         "mean": model.mean[0][order].tolist(),
-        "covariance": model.covariance[0].tolist(),
+        "covariance": (model.covariance[0] if model.shared else model.covariance[0][order]).tolist(),
         "rate": model.rate[0][:, order].tolist(),
         "own": model.own[0][:, order].tolist(),
         "min_known_share": MIN_KNOWN_SHARE,
@@ -390,7 +390,7 @@ def _mixture_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame)
     model = Mixture(
         np.array([assigner["weight"]]),
         np.array([assigner["mean"]]).reshape(1, k, d),
-        np.array([assigner["covariance"]]).reshape(1, d, d),
+        np.array(assigner["covariance"], dtype=float).reshape(1, len(assigner["covariance"]), d, d),
         rate[None],
         np.array([assigner["own"]]),
         *(np.zeros(1),) * 3,

@@ -1,0 +1,160 @@
+"""Reads the blocks of `blocks`, makes what fitting a mixture needs: rows by pattern of known numbers, and the fitted values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from icplab.segments.blocks import Blocks
+
+START_DIMENSIONS = 8
+RARE_PATTERN = 0.01  # share of accounts below which a pattern of known numbers gives up a value and joins another
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Accounts with the same numbers known: their rows, and the features on which a Gaussian log density is linear.
+
+    `features` (rows, 1 + known + pairs) holds one, the values, and the products of values; `square` is the weighted sum of
+    outer products of the values.
+    """
+
+    rows: slice
+    known: np.ndarray
+    unknown: np.ndarray
+    features: np.ndarray
+    pairs: tuple[np.ndarray, np.ndarray]
+    weight: float
+    square: np.ndarray
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A fitted mixture; the leading axis runs over starts until the best one is taken.
+
+    Attributes
+    ----------
+    weight : (s, k) share of each class
+    mean : (s, k, d) means of the normal scores
+    covariance : (s, 1, d, d) shared by the classes, or (s, k, d, d) one for each
+    rate : (s, c, k) probability of each level
+    own : (s, v, k) whether a class has rates of its own for a variable (else it shares the rest's)
+    score : (s,) log likelihood less ½ log n per parameter
+    log_likelihood : (s,)
+    parameters : (s,)
+    """
+
+    weight: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+    rate: np.ndarray
+    own: np.ndarray
+    score: np.ndarray
+    log_likelihood: np.ndarray
+    parameters: np.ndarray
+
+    def take(self, starts: np.ndarray) -> Mixture:
+        """Some of the starts."""
+        return Mixture(*(getattr(self, f)[starts] for f in self.__dataclass_fields__))
+
+    @property
+    def k(self) -> int:
+        """Number of classes."""
+        return self.weight.shape[1]
+
+    @property
+    def shared(self) -> bool:
+        """Whether the classes share one covariance."""
+        return self.covariance.shape[1] == 1
+
+    @property
+    def bic(self) -> float:
+        """−2 × (log likelihood − ½ log n × parameters): the lower the better."""
+        return float(-2 * self.score[0])
+
+
+class Market:
+    """Blocks prepared for fitting: what no iteration changes, and row weights.
+
+    With `exact` every pattern of known numbers is kept, so that an account is read the same way whatever its company.
+    """
+
+    def __init__(self, blocks: Blocks, weights: np.ndarray | None = None, *, exact: bool = False) -> None:
+        self.n, self.d = blocks.numbers.shape
+        label, kinds = _pattern_labels(blocks.numbers, 0 if exact else RARE_PATTERN * self.n)
+        self.order = np.argsort(label, kind="stable")
+        self.levels = np.ascontiguousarray(blocks.levels[self.order])
+        self.numbers = blocks.numbers[self.order]
+        self.weights = np.ones(self.n) if weights is None else weights[self.order]
+        self.even = weights is None
+        self.total = float(self.weights.sum())
+        self.patterns = _patterns(self.numbers, self.weights, label[self.order], kinds)
+        self.variable = blocks.variable
+        self.starts = np.flatnonzero(np.diff(self.variable, prepend=-1))
+        self.size = np.diff(np.append(self.starts, len(self.variable)))
+        counts = self.weights @ self.levels
+        self.known = self.per_variable(counts)
+        self.pooled = (counts + 0.5) / (self.known + 0.5 * self.size)[self.variable]
+        self.log_n = np.log(np.maximum(self.known, 2.0))
+
+    def per_variable(self, values: np.ndarray) -> np.ndarray:
+        """Sums over the levels of each variable, along the first axis."""
+        return np.add.reduceat(values, self.starts, axis=0) if len(self.starts) else values[:0]
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """(n, dimensions) leading principal scores, in which starts are drawn."""
+        return _scores(self)
+
+
+def _pattern_labels(numbers: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pattern of known numbers of each account, and which numbers each pattern knows.
+
+    Patterns of fewer than `least` accounts give up values until they fit a frequent one; the last pattern knows nothing.
+    """
+    known = ~np.isnan(numbers)
+    if not numbers.shape[1]:
+        return np.zeros(len(numbers), dtype=int), np.zeros((1, 0), dtype=bool)
+    kinds, label, count = np.unique(known, axis=0, return_inverse=True, return_counts=True)
+    kinds = np.vstack([kinds, np.zeros(numbers.shape[1], dtype=bool)])
+    target = np.arange(len(kinds))
+    frequent = np.flatnonzero(np.append(count >= least, True))
+    for rare in np.flatnonzero(count < least):
+        inside = frequent[~(kinds[frequent] & ~kinds[rare]).any(axis=1)]
+        target[rare] = inside[np.argmax(kinds[inside].sum(axis=1))]
+    return target[label.ravel()], kinds
+
+
+def _patterns(numbers: np.ndarray, weights: np.ndarray, label: np.ndarray, kinds: np.ndarray) -> list[Pattern]:
+    """One entry per pattern that knows something, over rows sorted by label, and one for those that know nothing."""
+    out = []
+    for i in np.unique(label):
+        first, last = np.searchsorted(label, [i, i + 1])
+        known = np.flatnonzero(kinds[i])
+        x, w = numbers[first:last][:, known], weights[first:last]
+        pairs = np.triu_indices(len(known))
+        features = np.hstack([np.ones((len(x), 1)), x, x[:, pairs[0]] * x[:, pairs[1]]])
+        square = (x * w[:, None]).T @ x
+        unknown = np.flatnonzero(~kinds[i])
+        out.append(Pattern(slice(first, last), known, unknown, features, pairs, float(w.sum()), square))
+    return out
+
+
+def _scores(market: Market) -> np.ndarray:
+    """Leading principal scores of numbers and levels together (FAMD scaling)."""
+    numbers = np.nan_to_num(market.numbers)
+    centred = (market.levels - market.pooled * _known(market)) / np.sqrt(market.pooled)
+    both = np.hstack([numbers, centred])
+    _, vectors = np.linalg.eigh(both.T @ both)
+    top = vectors[:, ::-1][:, : min(START_DIMENSIONS, both.shape[1])]
+    # The sign of an eigenvector is arbitrary: fix it, so that equal data give equal starts.
+    top = top * np.where(top[np.abs(top).argmax(axis=0), np.arange(top.shape[1])] < 0, -1.0, 1.0)
+    scores = both @ top
+    return scores / scores.std(axis=0).clip(1e-9).mean()
+
+
+def _known(market: Market) -> np.ndarray:
+    known = np.add.reduceat(market.levels, market.starts, axis=1) if len(market.starts) else market.levels
+    return known[:, market.variable]
