@@ -19,7 +19,7 @@ from icplab.segments.stability import VALID_JACCARD, jaccard_of_bands, jaccard_o
 MIN_SEGMENT_SHARE = 0.05  # method.md §3: smaller groups are not a motion a team can repeat
 MIN_KNOWN_SHARE = 0.2  # accounts with a smaller share of their traits known are not assigned
 FIT_ACCOUNTS = 20_000  # fitted on a sample of this size, then assigned to all: time does not grow with the market
-NULLS, STARTS, RESAMPLES = 39, 16, 20
+NULLS, STARTS, RESAMPLES = 99, 16, 20
 GIVE_UP_AFTER = 2  # values of k in a row without a better BIC, after which larger ones are not tried
 DECIMALS = 6  # of memberships: beyond them only the solver's noise differs
 WHOLE_MARKET_NAME = "whole market"

@@ -24,6 +24,7 @@ def fit_mixture(
     tolerance: float = TOLERANCE,
     target: float = -np.inf,
     shapes: bool = False,
+    rounds: tuple[int, int] = (SHORT_RUN, LONG_RUN),
 ) -> Mixture:
     """The best of many starts: short runs of all, long runs of the best quarter.
 
@@ -37,17 +38,18 @@ def fit_mixture(
     tolerance : gain of log likelihood per account and iteration below which a fit has converged
     target : score to beat; a run stops as soon as it could not reach it at its present pace
     shapes : whether the numbers may have a covariance of their own in each class, where the score is better for it
+    rounds : most EM iterations of every start, and of the best quarter
     """
     if k == 1:
         return iterate(market, np.ones((1, 1, market.n)), 30, tolerance)
     resp = draw_starts(market, k, rng, starts)
     if smaller is not None:
         resp = np.concatenate([resp, cut_starts(market, smaller, rng)])
-    short = iterate(market, resp, SHORT_RUN, tolerance)
+    short = iterate(market, resp, rounds[0], tolerance)
     best: Mixture | None = None
     for start in np.argsort(-short.score, kind="stable")[: max(1, starts // 4)]:
         resp = memberships(log_density(market, short.take(np.array([start]))))
-        long = iterate(market, resp, LONG_RUN, tolerance, target)
+        long = iterate(market, resp, rounds[1], tolerance, target)
         if best is None or long.score[0] > best.score[0]:
             best = long
             target = max(target, float(long.score[0]))
