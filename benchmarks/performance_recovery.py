@@ -28,6 +28,7 @@ FULL, QUICK = (200, 60, 200, 20), (40, 10, 40, 5)
 SCENARIOS = ("simpson", "tiny-segments", "heavy-tails", "censoring", "definition-change", "clean")
 ACCOUNTS = 1500
 PER_ACCOUNT = 1.6  # opportunities of an account in B0
+NOISE = 0.3  # accounts of a pooled segment differ by it in their log odds
 AS_OF = pd.Timestamp("2026-06-30").as_unit("us")
 
 
@@ -85,7 +86,8 @@ def pooled_rates(seed: int, segments: int = 12) -> dict[str, float]:
         replicates=200,
     )
     rows = kpis[(kpis["kpi"] == "win_rate") & (kpis["basis"] == "closed") & (kpis["period"] == "all")]
-    truth = pd.Series(rate, index=[f"s{i:02d}" for i in range(segments)])[rows["level"]].to_numpy()
+    expected = _expected_rate(rate)
+    truth = pd.Series(expected, index=[f"s{i:02d}" for i in range(segments)])[rows["level"]].to_numpy()
     found = {"icplab": rows["pooled"].to_numpy(), "naive": rows["value"].to_numpy()}
     return {
         **{f"{who}_square": float(((v - truth) ** 2).mean()) for who, v in found.items()},
@@ -113,13 +115,20 @@ def verdicts(scenario: str, seed: int, accounts: int = ACCOUNTS) -> dict[str, fl
     return {**{f"icplab_{k}": v for k, v in scores.items()}, **{f"naive_{k}": naive.get(k, nothing[k]) for k in scores}}
 
 
+def _expected_rate(rate: np.ndarray) -> np.ndarray:
+    """Win rate of a segment whose accounts differ by NOISE in their own log odds: above `rate` where that is below a half."""
+    points, weights = np.polynomial.hermite_e.hermegauss(21)
+    odds = np.log(rate / (1 - rate))[:, None] + NOISE * points
+    return (1 / (1 + np.exp(-odds))) @ weights / weights.sum()
+
+
 def _draw_closed(
     rng: np.random.Generator, segment: np.ndarray, rate: np.ndarray
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
     """Closed opportunities, one or more an account, whose accounts differ a little in their own log odds."""
     n = len(segment)
     account = np.cumsum(np.r_[True, (segment[1:] != segment[:-1]) | (rng.random(n - 1) < 1 / PER_ACCOUNT)]) - 1
-    noise = rng.normal(0, 0.3, account[-1] + 1)[account]
+    noise = rng.normal(0, NOISE, account[-1] + 1)[account]
     odds = np.log(rate / (1 - rate))[segment] + noise
     won = rng.random(n) < 1 / (1 + np.exp(-odds))
     closed = AS_OF - pd.to_timedelta(rng.integers(0, 700, n), unit="D")

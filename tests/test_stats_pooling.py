@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from icplab.core.stats.pooling import pool_estimates, pool_rates
+from icplab.core.stats.pooling import pool_estimates, pool_rates, steady_trials
 
 
 def test_pooled_rates_are_closer_to_the_truth_than_raw_ones():
@@ -75,3 +75,16 @@ def test_level_order_changes_nothing_but_the_order():
     wins, trials = np.array([3, 40, 100, 8]), np.array([10, 200, 300, 20])
     one, two = pool_rates(wins, trials), pool_rates(wins[::-1], trials[::-1])
     np.testing.assert_allclose(one["pooled"], two["pooled"][::-1], rtol=1e-9)
+
+
+def test_a_level_of_few_families_takes_the_clustering_of_all_and_a_large_one_keeps_its_own():
+    # 1,000 opportunities in 900 families with twice the variance of independent ones; 10 in 8 that look independent.
+    rates, trials, units = np.array([0.2, 0.2]), np.array([1000.0, 10.0]), np.array([900.0, 8.0])
+    steady = steady_trials(rates, 0.16 / trials * np.array([2.0, 1.0]), trials, units)
+    common = (1000 * 2 + 10) / 1010
+    np.testing.assert_allclose(steady, [1000 / (0.9 * 2 + 0.1 * common), 10 / (8 / 108 + 100 / 108 * common)])
+
+
+def test_a_level_without_a_win_takes_the_clustering_of_all_levels():
+    steady = steady_trials([0.25, 0.0], [0.25 * 0.75 / 100 * 3, 0.0], [100, 12], [100, 12])
+    np.testing.assert_allclose(steady, [100 / 3, 4])

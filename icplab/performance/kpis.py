@@ -10,7 +10,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import ARTEFACTS
-from icplab.core.stats.pooling import pool_estimates, pool_rates
+from icplab.core.stats.pooling import pool_estimates, pool_rates, steady_trials
 from icplab.core.stats.resample import REPLICATES
 from icplab.performance.cuts import COHORT, CROSS, find_levels
 from icplab.performance.facts import Facts, Slice, build_facts, set_levels, slice_level
@@ -246,11 +246,10 @@ def _pooled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pool_group(group: pd.DataFrame) -> pd.DataFrame:
-    scale = group["_scale"].iloc[0]
+    scale, value = group["_scale"].iloc[0], group["value"].to_numpy()
     if scale == "rate":
-        trials = group["_trials"].to_numpy()
-        return pool_rates(group["value"].to_numpy() * trials, trials, ranks=False)
-    value = group["value"].to_numpy()
+        trials = steady_trials(value, group["_spread"] ** 2, group["n"], group["_units"])
+        return pool_rates(value * trials, trials, ranks=False)
     if scale == "linear":
         return pool_estimates(value, group["_spread"].to_numpy(), ranks=False)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -35,7 +35,7 @@ def row(
         "note": "",
         "_scale": "",
         "_spread": np.nan,
-        "_trials": np.nan,
+        "_units": np.nan,
         **more,
     }
 
@@ -94,7 +94,7 @@ def proportion(
         note=join(note, "" if enough else f"n below {piece.facts.settings.plan.minimum_n}"),
         _scale="rate",
         _spread=float(np.sqrt(variance)),
-        _trials=trials_used,
+        _units=float(units),
     )
 
 
@@ -102,8 +102,7 @@ def incidence(piece: Slice, kpi: str, basis: str, value: float, draws: Array, n:
     """A probability from a curve: Wilson interval on the trials that would give the resampled variance."""
     variance = _variance(draws, units)
     low, high = clustered_proportion(value, variance, n, units)
-    trials = float(effective_trials(value, variance, n, units))
-    given = {"_scale": "rate", "_spread": float(np.sqrt(variance)), "_trials": trials, **more}
+    given = {"_scale": "rate", "_spread": float(np.sqrt(variance)), "_units": float(units), **more}
     return row(piece, kpi, basis, value, unit="fraction", n=n, low=float(low), high=float(high), **given)
 
 
