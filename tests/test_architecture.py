@@ -33,7 +33,7 @@ HEAVY = {
     "ipywidgets": {"explore"},
     "duckdb": {"core.engine", "intake"},
     "pyspark": {"core.engine"},
-    "sqlglot": {"core.engine"},
+    "sqlglot": {"core.engine", "activation"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

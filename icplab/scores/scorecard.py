@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.config import Settings
-from icplab.core.model import Input, Value
+from icplab.core.model import Input, Value, whole_points
 from icplab.core.stats.survival import retention_curve
 from icplab.scores.fit import Fitted, fit_inputs
 from icplab.scores.training import Training, one_hot
@@ -56,7 +56,7 @@ def points_of_rows(base: int, inputs: tuple[Input, ...], fitted: Fitted) -> np.n
         worth = np.array([*item.points, item.missing])
         weights = blocks[item.table, item.name].weights
         if weights.ndim == 2:
-            total += np.rint(np.where(weights.sum(axis=1) > 0, weights @ worth[:-1], worth[-1]))
+            total += np.where(weights.sum(axis=1) > 0, whole_points(weights, worth[:-1]), worth[-1])
         else:
             total += worth[np.where(weights < 0, len(item.levels), weights)]
     return total
