@@ -90,7 +90,7 @@ def test_points_of_each_kind_are_those_counted_by_hand(market):
     assert points_of(CLOUD, market).tolist() == [5, 0, 2, 5]
     assert points_of(TOOL, market).tolist() == [-4, 0, -1, 0]  # webchat is not chat; an empty list is known to be empty
     assert points_of(INDUSTRY, market).tolist() == [3, -2, 0, 0]
-    assert points_of(SEGMENT, market).tolist() == [-6, 4, 8, 0]  # .25 × −6 + .75 × 8 = 4.5 rounds to the even 4
+    assert points_of(SEGMENT, market).tolist() == [-6, 5, 8, 0]  # .25 × −6 + .75 × 8 = 4.5: halves go up
 
 
 def test_a_level_never_seen_and_a_missing_one_are_told_apart():
@@ -108,12 +108,12 @@ def test_a_column_that_is_not_there_is_unknown_everywhere(market):
 def test_reasons_sum_to_the_points(market):
     scored = apply_model(a_model(), market)
     sums = [sum(r["points"] for r in json.loads(text)) for text in scored["reasons"]]
-    assert sums == scored["points"].tolist() == [10, 17, 28, 20]
+    assert sums == scored["points"].tolist() == [10, 18, 28, 20]
 
 
 def test_probability_value_and_tier_follow_from_the_points(market):
     scored = apply_model(a_model(), market).set_index("account_id")
-    p = 1 / (1 + np.exp(3 - 0.1 * np.array([10, 17, 28, 20])))
+    p = 1 / (1 + np.exp(3 - 0.1 * np.array([10, 18, 28, 20])))
     assert scored["win_probability"].to_numpy() == pytest.approx(p, abs=1e-6)
     worth = np.array([900.0, 0.25 * 900 + 0.75 * 1800, 1800.0, 1350.0])  # (1000 − 100) × years kept
     assert value_of(a_model().value, market) == pytest.approx(
