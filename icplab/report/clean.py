@@ -1,7 +1,7 @@
 """Reads HTML, Markdown and terminal text that may hold anything, makes HTML in which nothing is live.
 
 Names, notes and levels come from exports that outsiders can write into (a web form is enough). Whatever a notebook
-shows passes through here: an allowlist of elements and attributes, no addresses but data images and plain links.
+shows passes through here: an allowlist of elements and attributes, no addresses but data images, tables to save and plain links.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ ELEMENTS = frozenset(
 )
 ATTRIBUTES: dict[str, set[str]] = {
     "*": {"class", "title", "lang", "dir"},
-    "a": {"href"},
+    "a": {"href", "download"},
     "img": {"src", "alt", "width", "height"},
     "td": {"colspan", "rowspan"},
     "th": {"colspan", "rowspan", "scope"},
@@ -91,6 +91,8 @@ ATTRIBUTES: dict[str, set[str]] = {
     "ol": {"start"},
 }
 IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*\Z")
+TABLE = re.compile(r"data:text/csv;base64,[A-Za-z0-9+/=]*\Z")
+FILE_NAME = re.compile(r"[a-z0-9-]{1,64}\.csv\Z")
 LINK = re.compile(r"(https?://|mailto:|#)|(?![a-z][a-z0-9+.-]*:|[/\\]{2})", re.IGNORECASE)
 ALLOWED_ROLES = {"group"}
 _HEADING = re.compile(r"<h([1-6])([^>]*)>(.*?)</h\1>", re.DOTALL)
@@ -161,8 +163,12 @@ def _attribute(element: str, name: str, value: str) -> str | None:
     if name == "src":
         return value if IMAGE.match(value) else None
     if name == "href":
+        if TABLE.match(value):
+            return value
         seen = re.sub(r"[\x00-\x20]+", "", value)  # as a browser reads it
         return value if LINK.match(seen) and value != "#harmful-link" else None
+    if name == "download":
+        return value if FILE_NAME.match(value) else None
     if name == "role":
         return value if value in ALLOWED_ROLES else None
     if name == "tabindex":

@@ -17,6 +17,7 @@ from icplab.core import formats as fmt
 from icplab.core.errors import BadInput, ContractBroken
 from icplab.core.schema import ALL, UNASSIGNED
 from icplab.core.store import Store
+from icplab.report.download import place_tables
 from icplab.report.market import map_view, reader_views
 from icplab.report.page import environment
 from icplab.report.provenance import PAGES, navigation, provenance, read_json, read_settings
@@ -104,7 +105,7 @@ def render_index(run_folder: Path | str, context: Mapping[str, Any] | None = Non
         "pages": _pages(pack),
     }
     path = folder / "index.html"
-    path.write_text(environment().get_template("pack.html.j2").render(view), encoding="utf-8")
+    path.write_text(place_tables(environment().get_template("pack.html.j2").render(view), path), encoding="utf-8")
     return path
 
 

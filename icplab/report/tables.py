@@ -12,6 +12,7 @@ import pandas as pd
 
 from icplab.core import formats as fmt
 from icplab.core.errors import ContractBroken, nearest
+from icplab.report.download import download_html
 
 FIRST_ROWS = 12  # rows of a long table that are shown at once
 LAST_ROW = 400  # rows of a table that a page holds at all
@@ -47,6 +48,7 @@ def table_html(
         parts.append(f"<details><summary>{_rest(shown, kept, len(frame))}</summary>{rest}</details>")
     if note:
         parts.append(f'<p class="icp-note">{escape(fmt.plain(note, 2000))}</p>')
+    parts.append(download_html(frame, caption))
     return f'<div class="icp-block">{"".join(parts)}</div>'
 
 

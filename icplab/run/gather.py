@@ -22,7 +22,7 @@ def gather_run(run: Run) -> Path:
     (folder / "notebooks").mkdir(parents=True)
     Store(run.work).assemble()
     (run.work / "artifacts").rename(folder / "artifacts")
-    for name in ("model.json", "activation", "events"):
+    for name in ("model.json", "activation", "events", "csv"):
         source = run.work / name
         if source.is_dir():
             shutil.copytree(source, folder / name, copy_function=shutil.copyfile)

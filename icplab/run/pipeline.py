@@ -29,7 +29,7 @@ from icplab.run.state import finished_steps, forget_step, record_step, step_key
 FAILED = ".failed"
 PARTIAL = "-partial"
 # Of the work folder, what outlives a run: results of finished steps, never tables of the export.
-KEPT = ("steps", "state", "notebooks", "activation", "run.log")
+KEPT = ("steps", "state", "notebooks", "activation", "csv", "run.log")
 # What a run makes of the exports before its first notebook; never from the run before.
 MADE_OF_EXPORTS = (
     *("tables", "events", "features", "previous", "history"),
@@ -231,6 +231,8 @@ def _keep_failed(run: Run, notebook: Notebook, outcome: Outcome) -> str:
     (place / "notebooks").mkdir(parents=True)
     for page in [*run.work.glob("*.html"), *run.work.glob("notebooks/*.ipynb")]:
         shutil.copyfile(page, place / page.relative_to(run.work))
+    if (run.work / "csv").is_dir():
+        shutil.copytree(run.work / "csv", place / "csv", copy_function=shutil.copyfile)
     where = f" in cell [{outcome.cell}]" if outcome.cell else ""
     return (
         f"{notebook.name} failed{where}: {outcome.failure}\n"
