@@ -209,6 +209,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "compare", _compare, "two runs side by side")
     parser.add_argument("before", type=_path, metavar="RUN_A")
     parser.add_argument("after", type=_path, metavar="RUN_B")
+    parser.add_argument("--page", type=_path, metavar="FILE.html", help="write them as a page, too")
 
 
 def _add_verify(commands: argparse._SubParsersAction) -> None:
@@ -316,9 +317,11 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from icplab.run.compare import describe_comparison
+    from icplab.run.compare import describe_comparison, write_comparison
 
     print(describe_comparison(options.before, options.after))
+    if options.page:
+        print(_from_here(write_comparison(options.before, options.after, options.page)))
     return 0
 
 

@@ -17,7 +17,9 @@ from icplab.core import formats as fmt
 from icplab.core.errors import BadInput, ContractBroken
 from icplab.core.schema import ALL, UNASSIGNED
 from icplab.core.store import Store
+from icplab.report.decide import decisions
 from icplab.report.download import place_tables
+from icplab.report.glossary import with_glossary
 from icplab.report.market import map_view, reader_views
 from icplab.report.page import environment
 from icplab.report.provenance import PAGES, navigation, provenance, read_json, read_settings
@@ -100,12 +102,15 @@ def render_index(run_folder: Path | str, context: Mapping[str, Any] | None = Non
         "readers": reader_views(
             pack.scores, pack.segments, pack.tiers, pack.traits, pack.currency, market=pack.market_map
         ),
+        "compared": (folder / "compare.html").is_file(),
         "plan": _plan(pack),
         "unknown": _unknown(pack),
         "pages": _pages(pack),
     }
     path = folder / "index.html"
-    path.write_text(place_tables(environment().get_template("pack.html.j2").render(view), path), encoding="utf-8")
+    path.write_text(
+        place_tables(with_glossary(environment().get_template("pack.html.j2").render(view)), path), encoding="utf-8"
+    )
     return path
 
 
@@ -160,7 +165,7 @@ def _headline(pack: Pack) -> str:
 def _to_do(pack: Pack) -> str:
     """How much asks for a decision, and how much to keep an eye on."""
     severity = [] if pack.findings is None else pack.findings["severity"].tolist()
-    act, watch = severity.count("act"), severity.count("watch")
+    act, watch = len(_decisions(pack)), severity.count("watch")
     decide = f"{_word(act).capitalize()} thing{'s' if act != 1 else ''} to decide" if act else "Nothing to decide"
     return f"{decide}, {_word(watch) if watch else 'nothing'} to watch"
 
@@ -222,15 +227,25 @@ def _finding_sections(pack: Pack) -> dict[str, Any]:
     found = pack.findings
     urgent = found["severity"] != "info"
     return {
-        "decide": _list(pack, found[found["severity"] == "act"]),
+        "decide": _list(pack, _decisions(pack), ordered=True),
         "watch": _list(pack, found[found["severity"] == "watch"]),
         "changed": _list(pack, found[found["code"].isin(CHANGED) & ~urgent]),
     }
 
 
-def _list(pack: Pack, rows: pd.DataFrame) -> dict[str, Any]:
+def _decisions(pack: Pack) -> pd.DataFrame:
+    """What the council has to decide; empty without findings."""
+    if pack.findings is None:
+        return pd.DataFrame()
+    as_of = pd.to_datetime(str(pack.about.get("as_of") or ""), errors="coerce")
+    first_run = bool(pack.findings["code"].eq("no-earlier-run").any())
+    return decisions(pack.findings, None if pd.isna(as_of) else as_of, first_run=first_run)
+
+
+def _list(pack: Pack, rows: pd.DataFrame, *, ordered: bool = False) -> dict[str, Any]:
     links = {name: (f"{name}.html", label) for name, label in pack.about["pages"]}
-    rows = rows.sort_values(["step", "code", "subject", "sentence"], kind="stable")
+    if not ordered:
+        rows = rows.sort_values(["step", "code", "subject", "sentence"], kind="stable")
     first, rest = rows.head(SHOWN_FINDINGS), rows.iloc[SHOWN_FINDINGS:]
     return {
         "count": len(rows),

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from icplab.core.charts import without_title
 from icplab.report.clean import clean_html, clean_markdown, number_headings, plain_block
 from icplab.report.download import place_tables
+from icplab.report.glossary import with_glossary
 from icplab.report.provenance import navigation, provenance
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -69,7 +70,7 @@ def render_page(
     view = {"about": about, "facts": facts, "toc": _contents(sections, failure), "failure": failure, "never": never}
     html = _render(sections, view)
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(place_tables(html, page), encoding="utf-8")
+    page.write_text(place_tables(with_glossary(html), page), encoding="utf-8")
     return page
 
 

@@ -132,11 +132,15 @@ def header_html(step: Any) -> str:
 
 
 def findings_html(table: pd.DataFrame, *, steps: Mapping[str, tuple[str, str]] | None = None) -> str:
-    """The artefact `findings` as a list; `steps` maps a step to address and name of its page."""
+    """The artefact `findings` as a list; `steps` maps a step to address and name of its page.
+
+    A column `question` puts what is to be decided in front of the sentence, a column `by` adds the date to do it by.
+    """
     if table.empty:
         return '<p class="icp-none">No findings.</p>'
     order = table["severity"].map(lambda s: -SEVERITIES.index(s))
-    ordered = table.assign(_order=order).sort_values(["_order", "code", "subject", "sentence"], kind="stable")
+    keys = ["_order"] if "question" in table else ["_order", "code", "subject", "sentence"]  # decisions come in order
+    ordered = table.assign(_order=order).sort_values(keys, kind="stable")
     items = [(row["severity"], _finding_item(row, steps or {})) for row in ordered.to_dict("records")]
     notes = [i for i, (severity, _) in enumerate(items) if severity == "info"]
     cut = notes[SHOWN_NOTES] if len(notes) > SHOWN_NOTES + 1 else len(items)
@@ -154,13 +158,17 @@ def _finding_item(row: Mapping[Any, Any], steps: Mapping[str, tuple[str, str]]) 
     shape, word = SEVERITY_MARKS[severity]
     owner, action = (fmt.text(row.get(c)) for c in ("owner", "action"))
     meta = [f"<b>Owner</b> {escape(owner)}"] if owner not in ("", fmt.MISSING) else []
+    meta += [f"<b>By</b> {fmt.date(row['by'])}"] if not pd.isna(row.get("by")) else []
+    says, rest = escape(fmt.plain(row["sentence"], 1000)), ""
+    if row.get("question"):  # the evidence is not what shouts
+        word, says, rest = "Decide", escape(fmt.plain(row["question"], 200)), f"<p>{says}</p>"
     if row.get("step") in steps:
         href, label = steps[row["step"]]
         meta.append(f'<a href="{escape(href)}">evidence in {escape(label)}</a>')
     do = f'<p class="icp-do"><b>Do</b> {escape(fmt.plain(action, 600))}</p>' if action not in ("", fmt.MISSING) else ""
     return (
         f'<li class="icp-{severity}"><p class="icp-say"><span class="icp-mark"><span aria-hidden="true">{shape}</span> '
-        f"{word}</span> {escape(fmt.plain(row['sentence'], 1000))}</p>{do}"
+        f"{word}</span> {says}</p>{rest}{do}"
         f'<p class="icp-meta">{" · ".join(meta)}</p></li>'
     )
 

@@ -243,13 +243,17 @@ def _keep_failed(run: Run, notebook: Notebook, outcome: Outcome) -> str:
 
 def _publish(run: Run) -> Path:
     """Gather the folder to publish, write its manifest, put it in place."""
-    from icplab.report import render_index, render_runs
+    from icplab.report import render_comparison, render_index, render_runs
+    from icplab.run.compare import comparison_of
 
     with run.progress.step("publish", "council pack, artefacts, manifest"):
         _check_unchanged(run)
         folder = gather_run(run)
+        facts = manifest_facts(run)
+        if run.previous:
+            render_comparison(comparison_of(run.previous, (folder, facts)), folder / "compare.html", inside=True)
         render_index(folder, _context(run))
-        write_manifest(folder, manifest_facts(run))
+        write_manifest(folder, facts)
         publish_run(folder, run.target)
         render_runs(run.reports)
     return run.target / "index.html"
