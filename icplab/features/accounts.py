@@ -43,17 +43,20 @@ def build_accounts(
         measured = measure_accounts(session, tables, everyone["account_id"], settings, as_of, refresh)
     history = frame_of(tables, "field_history")
     known = known_frame("accounts", everyone, as_of)
-    places = known.index.to_numpy() if known.index.equals(everyone.index) else everyone.index.get_indexer(known.index)
+    if len(known) < len(everyone):
+        measured = measured.iloc[everyone.index.get_indexer(known.index)]
     accounts = rolled_back(known, history, as_of)
     described = describe_traits("accounts", accounts, settings, known_frame("field_history", history, as_of))
     frame = typed_traits(accounts, described)
     frame["family_id"] = _families(accounts, tables, settings, as_of).to_numpy()
     traits = [r["trait"] for r in described if r["trait"] not in IDENTITY]
     frame = frame[[*IDENTITY, *traits]].reset_index(drop=True)
-    measured = measured.iloc[places].reset_index(drop=True)
+    measured = measured.reset_index(drop=True)
     measured["n_technologies"] = _technologies(frame, described)
     measured["is_customer"] = (measured["n_won"].fillna(0) > 0).astype("boolean")
     whole = pd.concat([frame, measured], axis=1)
+    if whole["account_id"].is_monotonic_increasing:
+        return whole
     return whole.sort_values("account_id", kind="stable", ignore_index=True)
 
 

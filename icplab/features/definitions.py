@@ -1,7 +1,8 @@
 """Reads nothing, makes the queries that define what is measured per account: once, for DuckDB and for Spark.
 
 Relations a query may name: the canonical tables; `ids` (account_key, account_id); `money` (one row: home, the reporting currency);
-`decay` (age in days, weight 2^(-age / half-life)); `kinds` (type, code of each type of activity). No text of data stands in a query.
+`decay` (day, weight 2^(-age / half-life) of an event of that day); `kinds` (type, code of each type of activity). No text of data
+stands in a query.
 """
 
 from __future__ import annotations
@@ -89,23 +90,25 @@ SELECT o.account_id, count(DISTINCT r.role) AS n_roles,
 FROM opportunity_contacts AS r JOIN valued_opportunities AS o ON o.opportunity_id = r.opportunity_id
 WHERE o.account_id IS NOT NULL GROUP BY o.account_id"""
 
-# One row per account that any event names: the only scan of all events. The weight of a day comes from a table, which costs
-# less than an exponential per event.
+# One row per account that any event names: the only scan of all events. The weight of a day comes from a table by the day itself:
+# to work out ages would take as long as the rest of the scan, and an exponential per event longer.
 OF_ACTIVITIES = """
 SELECT account_key, count(*) AS n_activities, min(occurred_at) AS first_activity_at, max(occurred_at) AS last_activity_at,
-       sum(CASE WHEN weight IS NULL THEN halved ELSE weight * halved END) AS intent_30d
-FROM (SELECT account_key, occurred_at, weight,
-             CAST(least(date_diff('day', CAST(occurred_at AS DATE), {date}), {oldest}) AS INTEGER) AS age
+       sum(coalesce(weight, 1.0) * halved) AS intent_30d
+FROM (SELECT account_key, occurred_at, weight, greatest(CAST(occurred_at AS DATE), {oldest}) AS day
       FROM activities WHERE occurred_at <= {day}{since}) AS e
-JOIN decay USING (age) GROUP BY account_key"""
+JOIN decay USING (day) GROUP BY account_key"""
 
-# The second scan reads recent row groups only, as events are stored in the order of time.
-BY_TYPE = """
-SELECT account_key, type, count(*) AS n_365,
-       count(*) FILTER (WHERE occurred_at > {day_90}) AS n_90, count(*) FILTER (WHERE occurred_at > {day_30}) AS n_30
-FROM activities WHERE occurred_at > {day_365} AND occurred_at <= {day} GROUP BY account_key, type"""
+# These read recent row groups only, as events are stored in the order of time. A cell is an account and a type in one number.
+TYPES = """
+SELECT type, count(*) AS n FROM activities
+WHERE occurred_at > {day_365} AND occurred_at <= {day} AND type IS NOT NULL GROUP BY type ORDER BY n DESC, type"""
 
-TYPES = "SELECT type, CAST(sum(n_365) AS BIGINT) AS n FROM by_type WHERE type IS NOT NULL GROUP BY type ORDER BY n DESC, type"
+BY_CELL = """
+SELECT account_key * {codes} + coalesce(code, {codes} - 1) AS cell, count(*) AS n_365,
+       count(CASE WHEN occurred_at > {day_90} THEN 1 END) AS n_90, count(CASE WHEN occurred_at > {day_30} THEN 1 END) AS n_30
+FROM activities LEFT JOIN kinds USING (type)
+WHERE occurred_at > {day_365} AND occurred_at <= {day} AND account_key IS NOT NULL GROUP BY 1"""
 
 OF_ACTIVE_CONTACTS = """
 SELECT account_key, count(*) AS contacts_90d FROM (
@@ -156,18 +159,33 @@ def subscription_views(as_of: pd.Timestamp) -> dict[str, str]:
 
 
 def activity_queries(as_of: pd.Timestamp) -> dict[str, str]:
-    """Queries on events: all until the date, those of the year before by type, people active in the last 90 days."""
-    days = {f"day_{d}": sql_day(as_of - pd.Timedelta(days=d)) for d in ACTIVITY_WINDOWS}
+    """Queries on events: all until the date, types of the year before, people active in the last 90 days."""
+    days = _windows(as_of)
     return {
         "of_activities": all_events(as_of),
-        "by_type": BY_TYPE.format(day=sql_day(as_of), **days),
-        "of_active_contacts": OF_ACTIVE_CONTACTS.format(day=sql_day(as_of), **days),
+        "types": TYPES.format(**days),
+        "of_active_contacts": OF_ACTIVE_CONTACTS.format(**days),
     }
 
 
 def all_events(as_of: pd.Timestamp, since: str = "") -> str:
     """What is counted and summed over all events; `since` is a further condition."""
-    return OF_ACTIVITIES.format(day=sql_day(as_of), date=f"DATE '{as_of:%Y-%m-%d}'", oldest=OLDEST_DAYS, since=since)
+    oldest = f"DATE '{oldest_day(as_of):%Y-%m-%d}'"
+    return OF_ACTIVITIES.format(day=sql_day(as_of), oldest=oldest, since=since)
+
+
+def cell_query(as_of: pd.Timestamp, codes: int) -> str:
+    """Events of the windows by account and type: cell = key of the account * codes + code of the type, the last one for none."""
+    return BY_CELL.format(codes=int(codes), **_windows(as_of))
+
+
+def oldest_day(as_of: pd.Timestamp) -> pd.Timestamp:
+    """The first day of `decay`."""
+    return as_of.normalize() - pd.Timedelta(days=OLDEST_DAYS)
+
+
+def _windows(as_of: pd.Timestamp) -> dict[str, str]:
+    return {"day": sql_day(as_of), **{f"day_{w}": sql_day(as_of - pd.Timedelta(days=w)) for w in ACTIVITY_WINDOWS}}
 
 
 def usage_queries(as_of: pd.Timestamp) -> dict[str, str]:

@@ -40,18 +40,24 @@ PARTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "of_contacts": ("account_id", ("n_contacts",), ()),
     "of_roles": ("account_id", ("n_roles", "n_decision_makers"), ()),
     "of_activities": ("account_key", ("n_activities",), ("first_activity_at", "last_activity_at", "intent_30d")),
-    "of_types": ("account_key", (), ()),
     "of_active_contacts": ("account_key", ("contacts_90d",), ()),
     "of_usage": ("account_id", (), ("usage_90d", "last_usage_at", "usage_trend")),
     "of_subscriptions": ("account_id", ("n_subscriptions",), ("mrr", "arr", "subscribed_at", "churned_at")),
 }
-# Columns in the order of the account table; those of single types of activity follow `activities_365d`.
+# Columns in the order of the account table; events of the windows, in all and by type, follow `n_activities`.
 COLUMNS = (
     *("n_opportunities", "n_won", "n_lost", "n_open", "last_closed_at", "won_acv", "open_acv", "median_won_acv"),
     *("median_cycle_days", "first_won_at", "last_won_at", "n_products", "top_product"),
     *("n_contacts", "n_roles", "n_decision_makers", "contacts_90d"),
-    *("n_activities", "activities_30d", "activities_90d", "activities_365d"),
-    *("intent_30d", "first_activity_at", "last_activity_at", "usage_90d", "usage_trend", "last_usage_at"),
+    *(
+        "n_activities",
+        "intent_30d",
+        "first_activity_at",
+        "last_activity_at",
+        "usage_90d",
+        "usage_trend",
+        "last_usage_at",
+    ),
     *("mrr", "arr", "n_subscriptions", "subscribed_at", "churned_at"),
 )
 
@@ -74,7 +80,7 @@ def measure_accounts(
     BadInput
         ICP-E065 when an amount is in a currency without a rate on its date.
     """
-    events = give_tables(session, tables, account_ids, settings)
+    events = give_tables(session, tables, account_ids, settings, as_of)
     for name, query in d.opportunity_views(as_of, settings.value.amount_is).items():
         session.view(name, query)
     for name, query in d.subscription_views(as_of).items():
@@ -90,7 +96,6 @@ def measure_accounts(
         "of_contacts": d.OF_CONTACTS,
         "of_roles": d.role_query(),
         "of_activities": activities["of_activities"],
-        "by_type": activities["by_type"],
         "of_active_contacts": activities["of_active_contacts"],
         "of_usage": usage["of_usage"],
         "of_subscriptions": d.OF_SUBSCRIPTIONS,
@@ -99,21 +104,20 @@ def measure_accounts(
         del parts["of_activities"]
     for name, query in parts.items():
         session.keep(name, query)
-    typed = name_types(session.fetch(d.TYPES))
-    session.give("kinds", typed[["type", "code"]])
-    names = typed.drop_duplicates("code").sort_values("code")["name"].tolist()
-    session.keep("of_types", types_query(len(names)))
-    return _joined(session, names)
+    counted = count_types(session, activities["types"], as_of, len(account_ids))
+    return _joined(session, counted)
 
 
-def give_tables(session: Session, tables: Tables, account_ids: pd.Series, settings: Settings) -> Path | None:
+def give_tables(
+    session: Session, tables: Tables, account_ids: pd.Series, settings: Settings, as_of: pd.Timestamp
+) -> Path | None:
     """Everything the queries name: canonical tables, the keys of accounts, the reporting currency, the weights of days.
 
     Returns the file of events where the engine reads one whose keys can be believed.
     """
-    age = np.arange(d.OLDEST_DAYS + 1)
-    halved = np.exp2(-age / d.INTENT_HALF_LIFE_DAYS)
-    session.give("decay", pa.table({"age": pa.array(age, pa.int32()), "halved": halved}))
+    day = pd.date_range(d.oldest_day(as_of), as_of.normalize(), unit="s")
+    halved = np.exp2(-np.arange(len(day))[::-1] / d.INTENT_HALF_LIFE_DAYS)
+    _keep_small(session, "decay", pa.table({"day": pa.array(day).cast(pa.date32()), "halved": halved}))
     session.give("money", pa.table({"home": pa.array([settings.workspace.currency or ""], pa.string())}))
     ids = {"account_key": pa.array(np.arange(len(account_ids)), pa.int32()), "account_id": _text(account_ids)}
     session.give("ids", pa.table(ids))
@@ -152,42 +156,53 @@ def name_types(types: pd.DataFrame) -> pd.DataFrame:
     return types
 
 
-def types_query(types: int) -> str:
-    """Counts of the windows in all and by type, one row per account."""
-    sums = [f"CAST(sum(n_{w}) AS DOUBLE) AS activities_{w}d" for w in d.ACTIVITY_WINDOWS]
-    sums += [
-        f"CAST(sum(CASE WHEN code = {i} THEN n_{w} ELSE 0 END) AS DOUBLE) AS type_{i}_{w}"
-        for i in range(types)
-        for w in d.ACTIVITY_WINDOWS
-    ]
-    return f"SELECT account_key, {', '.join(sums)} FROM by_type LEFT JOIN kinds USING (type) GROUP BY account_key"
+def count_types(session: Session, types: str, as_of: pd.Timestamp, accounts: int) -> pd.DataFrame:
+    """Events of each window in all and by type: one row per account in the order of keys, columns as in the account table.
+
+    The engine counts cells; they are spread over columns here, as a sum per column in a query costs more than all the counting.
+    """
+    typed = name_types(session.fetch(types))
+    _keep_small(session, "kinds", typed[["type", "code"]])
+    names = typed.drop_duplicates("code").sort_values("code")["name"].tolist()
+    codes = len(names) + 1  # the last one: events without a type
+    cells = session.fetch(d.cell_query(as_of, codes))
+    place, code = np.divmod(cells["cell"].to_numpy(dtype="int64"), codes)
+    windows = len(d.ACTIVITY_WINDOWS)
+    spread = np.zeros((windows * codes, accounts))
+    for i, window in enumerate(d.ACTIVITY_WINDOWS):
+        count = cells[f"n_{window}"].to_numpy(dtype="float64")
+        spread[windows + code * windows + i, place] = count
+        spread[i] = np.bincount(place, weights=count, minlength=accounts)
+    columns = [f"activities_{w}d{n}" for n in ("", *(f"_{name}" for name in names)) for w in d.ACTIVITY_WINDOWS]
+    return pd.DataFrame(spread[: len(columns)].T, columns=columns)
 
 
-def _joined(session: Session, types: list[str]) -> pd.DataFrame:
+def _joined(session: Session, counted: pd.DataFrame) -> pd.DataFrame:
     """All parts beside the accounts, columns in the order of the table."""
     flags = ", ".join(f"(SELECT count(*) FROM {part}) > 0 AS {part}" for part in PARTS)
     there = session.fetch(f"SELECT {flags}").iloc[0]
-    there["of_types"] = there["of_active_contacts"] = there["of_activities"]
-    by_type = {f"activities_{w}d_{name}": f"type_{i}_{w}" for i, name in enumerate(types) for w in d.ACTIVITY_WINDOWS}
+    there["of_active_contacts"] = there["of_activities"]
     chosen, joins = {}, []
     for part, (key, counts, others) in PARTS.items():
         joins.append(f"LEFT JOIN {part} ON {part}.{key} = ids.{key}")
-        counted = {c: c for c in counts}
-        if part == "of_types":
-            counted = {**{f"activities_{w}d": f"activities_{w}d" for w in d.ACTIVITY_WINDOWS}, **by_type}
-        for name, column in counted.items():
-            number = f"CAST({part}.{column} AS DOUBLE)"
+        for name in counts:
+            number = f"CAST({part}.{name} AS DOUBLE)"
             zero = bool(there[part]) or name == "n_opportunities"
             chosen[name] = f"coalesce({number}, 0)" if zero else number
         chosen |= {c: f"{part}.{c}" for c in others}
-    after = COLUMNS.index("activities_365d") + 1
-    order = [*COLUMNS[:after], *by_type, *COLUMNS[after:]]
-    # Names of types come from data: the query numbers the columns, the frame names them.
-    selected = ", ".join(f"{chosen[name]} AS c{i}" for i, name in enumerate(order))
+    selected = ", ".join(f"{chosen[name]} AS {name}" for name in COLUMNS)
     frame = session.fetch(f"SELECT {selected} FROM ids {' '.join(joins)} ORDER BY ids.account_key")
-    frame.columns = pd.Index(order)
     frame["intent_30d"] = frame["intent_30d"].round(9)
-    return frame
+    if not there["of_activities"]:
+        counted = counted * np.nan
+    after = COLUMNS.index("n_activities") + 1
+    return pd.concat([frame.iloc[:, :after], counted, frame.iloc[:, after:]], axis=1)
+
+
+def _keep_small(session: Session, name: str, rows: pd.DataFrame | pa.Table) -> None:
+    """Give rows as a table of the engine's own: of that it knows the range of each column, and joins by place instead of hash."""
+    session.give(f"{name}_given", rows)
+    session.keep(name, f"SELECT * FROM {name}_given")
 
 
 def _given(name: str, source: Source | None) -> Source:
