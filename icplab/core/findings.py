@@ -31,7 +31,8 @@ _CODES = {
     "performance": """small-group heavy-tail reversal censoring mix-shift allocation-dependent plan-gap paper-vs-reality
         best-level no-difference not-measured cell-above-rest""",
     "segments": """segments-natural segments-reproducible segments-constructive segments-none source-artefact
-        not-describable evidence-poor label-only too-many-segments industry-only whitespace market-incomplete""",
+        not-describable evidence-poor label-only too-many-segments industry-only whitespace market-incomplete
+        segments-changed draft-compared draft-unread focus""",
     "traits": """leak missingness-leak confounded-trait segment-specific-trait insufficient-evidence single-icp
         supported-trait nothing-supported""",
     "tiers": "no-usable-ranking tiers-merged over-capacity calibration tier-promise",

@@ -6,6 +6,15 @@ CRM can hold), `measure_segments` (the artefact), `continue_segments` (ids kept 
 
 from icplab.segments.continuity import continue_segments, keep_ids, match_segments
 from icplab.segments.dimensions import measure_differences, measure_segments
+from icplab.segments.draft import (
+    Draft,
+    agreement_of,
+    compare_draft,
+    draft_findings,
+    judge_draft,
+    locate_best_customers,
+    read_draft,
+)
 from icplab.segments.fit import Segmentation, assign_segments, fit_segments, measure_stability, posteriors_of
 from icplab.segments.found import findings, left_out, measure_source_dependence
 from icplab.segments.naming import measure_profile, name_segments
@@ -13,14 +22,20 @@ from icplab.segments.rules import describe_segments, rule_holds
 from icplab.segments.universe import measure_market
 
 __all__ = [
+    "Draft",
     "Segmentation",
+    "agreement_of",
     "assign_segments",
+    "compare_draft",
     "continue_segments",
     "describe_segments",
+    "draft_findings",
     "findings",
     "fit_segments",
+    "judge_draft",
     "keep_ids",
     "left_out",
+    "locate_best_customers",
     "match_segments",
     "measure_differences",
     "measure_market",
@@ -30,5 +45,6 @@ __all__ = [
     "measure_stability",
     "name_segments",
     "posteriors_of",
+    "read_draft",
     "rule_holds",
 ]

@@ -6,10 +6,13 @@ What the blocks hold is written down as a recipe of plain values, so that later 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from icplab.core.config import Settings
 
 MIN_TOOL_SHARE, MAX_TOOL_SHARE = 0.01, 0.95  # method.md §3: rarer and commoner tools cannot tell segments apart
 MIN_LEVEL_SHARE = 0.01  # rarer levels of a category are read together as "other"
@@ -93,6 +96,13 @@ def write_recipe(accounts: pd.DataFrame, catalogue: pd.DataFrame) -> dict:
     recipe = {"numbers": numbers, "discrete": discrete, "left_out": left_out}
     recipe = _without(recipe, _of_the_source(recipe, accounts))
     return _without(recipe, _repeated(recipe, accounts))
+
+
+def draft_column(settings: Settings) -> str:
+    """Column of the team's own segmentation, "" where the playbook names none. It is compared with, never fitted to."""
+    draft = settings.playbook.get("draft")
+    column = draft.get("column") if isinstance(draft, Mapping) else None
+    return column if isinstance(column, str) else ""
 
 
 def read_blocks(recipe: dict, accounts: pd.DataFrame) -> Blocks:

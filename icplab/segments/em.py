@@ -31,6 +31,8 @@ def iterate(
         model = _maximise(market, resp, moments)
         moments = model.mean, model.covariance
         resp, likelihood = _expect(market, log_density(market, model))
+        if not left:
+            break
         gain = likelihood - before
         before = likelihood
         out_of_reach = likelihood - model.score + left * np.maximum(gain, 0) < target

@@ -10,7 +10,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import UNASSIGNED, WHOLE_MARKET
-from icplab.segments.blocks import Blocks, read_blocks, write_recipe
+from icplab.segments.blocks import Blocks, draft_column, read_blocks, write_recipe
 from icplab.segments.existence import MIN_TEST_ACCOUNTS, Existence, measure_existence
 from icplab.segments.mixture import Market, Mixture, entropy, fit_mixture, posterior
 from icplab.segments.naming import measure_profile, name_bands, name_segments
@@ -181,7 +181,7 @@ def _fit(
     resamples: int,
 ) -> Segmentation:
     frame = accounts.sort_values("account_id", ignore_index=True)
-    recipe = write_recipe(frame, catalogue)
+    recipe = _recipe(frame, catalogue, settings)
     everyone = read_blocks(recipe, frame)
     known = np.flatnonzero(everyone.known_share() >= MIN_KNOWN_SHARE)
     gate = max(settings.plan.min_segment_accounts, int(np.ceil(MIN_SEGMENT_SHARE * len(known))))
@@ -207,6 +207,17 @@ def _fit(
     if verdict == "constructive":
         return _bands(frame, recipe, choice, evidence)
     return _finish(frame, assigner, choice, verdict, evidence)
+
+
+def _recipe(frame: pd.DataFrame, catalogue: pd.DataFrame, settings: Settings) -> dict:
+    """How traits are read; the team's own segmentation is kept out, or it would be found again."""
+    column = draft_column(settings)
+    recipe = write_recipe(frame, catalogue[catalogue["trait"] != column])
+    if column in set(catalogue["trait"]):
+        recipe["left_out"].append(
+            {"trait": column, "why": "is the team's own segmentation, compared with the one found"}
+        )
+    return recipe
 
 
 def one_of_each(blocks: Blocks, frame: pd.DataFrame) -> Blocks:
@@ -295,6 +306,7 @@ def _evidence(existence: Existence, accounts: int, k: int) -> dict:
         "gain": number(existence.gain),
         "null_gain_mean": number(np.mean(existence.null_gain)) if existence.null_gain else None,
         "null_gain_max": number(np.max(existence.null_gain)) if existence.null_gain else None,
+        "null_gain_95": number(np.quantile(existence.null_gain, 0.95)) if existence.null_gain else None,
         "null_markets": len(existence.null_gain),
         "min_test_accounts": MIN_TEST_ACCOUNTS,
         "reason": existence.reason,

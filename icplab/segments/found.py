@@ -160,14 +160,17 @@ def _evidence_poor(segments: pd.DataFrame) -> list[Finding]:
     return found
 
 
-def _industry_only(segmentation: Segmentation, accounts: pd.DataFrame) -> list[Finding]:
+def industry_share(segmentation: Segmentation, accounts: pd.DataFrame) -> float:
+    """Share of the segmentation (of its entropy) that the account's industry alone explains; 0 without industries."""
     if "industry" not in accounts or len(segmentation.segment_ids) < 2:
-        return []
-    frame = segmentation.assignments.merge(accounts[["account_id", "industry"]], on="account_id").dropna(
-        subset="industry"
-    )
-    frame = frame[frame["segment_id"] != UNASSIGNED]
-    share = _explained(frame["segment_id"].to_numpy(dtype=object), frame["industry"].to_numpy(dtype=object))
+        return 0.0
+    frame = segmentation.assignments.merge(accounts[["account_id", "industry"]], on="account_id")
+    frame = frame[(frame["segment_id"] != UNASSIGNED) & frame["industry"].notna()]
+    return _explained(frame["segment_id"].to_numpy(dtype=object), frame["industry"].to_numpy(dtype=object))
+
+
+def _industry_only(segmentation: Segmentation, accounts: pd.DataFrame) -> list[Finding]:
+    share = industry_share(segmentation, accounts)
     if share < SAME_AS_INDUSTRY:
         return []
     return [
@@ -176,8 +179,8 @@ def _industry_only(segmentation: Segmentation, accounts: pd.DataFrame) -> list[F
             STEP,
             "watch",
             "market",
-            f"Industry alone explains {share:.0%} of the segmentation of {len(frame):,} accounts: urgency and buying process do not enter.",
-            {"share": round(share, 4), "accounts": len(frame), "limit": SAME_AS_INDUSTRY},
+            f"Industry alone explains {share:.0%} of the segmentation of {len(accounts):,} accounts: urgency and buying process do not enter.",
+            {"share": round(share, 4), "accounts": len(accounts), "limit": SAME_AS_INDUSTRY},
             action="Add needs, tools and buying process to the account records, or say openly that the cut is by industry.",
         )
     ]
