@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 import pandas as pd
 
@@ -64,7 +65,12 @@ class Table:
 
     def empty(self) -> pd.DataFrame:
         """An empty, typed frame with all declared columns."""
-        return pd.DataFrame({c.name: pd.Series([], dtype=DTYPES[c.kind]) for c in self.columns})
+        return _empty(tuple((c.name, c.kind) for c in self.columns)).copy()
+
+
+@cache
+def _empty(columns: tuple[tuple[str, str], ...]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series([], dtype=DTYPES[kind]) for name, kind in columns})
 
 
 def _parse(block: str) -> tuple[Column, ...]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import CANONICAL, STATUSES, Column
-from icplab.intake.batch import MASKED, SECRET, Batch, all_differ, contains, is_among, listed
+from icplab.intake.batch import MASKED, SECRET, SECRET_MARKS, Batch, all_differ, contains, is_among, listed
 from icplab.intake.meaning import (
     check_assignments,
     check_future,
@@ -20,6 +20,7 @@ from icplab.intake.meaning import (
     check_test_accounts,
     check_units,
 )
+from icplab.intake.plain import bytes_of
 
 # Two lines of the same month and channel are two invoices, not a contradiction: they are added up.
 ADDITIVE = frozenset({"spend", "traffic"})
@@ -287,11 +288,14 @@ def _check_private(batch: Batch) -> None:
         fix = f"leave the column out: [sources.{batch.table.name}] ignore"
         if column is not None:
             fix = "take it out of the export"
+        bytes_ = bytes_of(text)
+        if not any(mark in bytes_ for mark in (*SECRET_MARKS, b"@", b"+")):
+            continue
         secret = contains(text, SECRET)
         masked = np.broadcast_to(np.array(MASKED, dtype=object), len(text))
         message = "holds a key or token; revoke it, it has left its safe place"
         batch.note(secret & batch.live, "ICP-E087", message, fix=fix, column=name, shown=masked)
-        if name not in _ADDRESSES and contains(text, "[@+]").any():
+        if name not in _ADDRESSES and (b"@" in bytes_ or b"+" in bytes_):
             private = contains(text, _EMAIL_OR_PHONE) & ~secret & batch.live
             message = "holds an e-mail address or phone number"
             batch.note(private, "ICP-W086", message, fix=fix, column=name, shown=masked)

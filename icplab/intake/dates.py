@@ -11,6 +11,7 @@ import pandas as pd
 from icplab.core.config import Calendar, Source
 from icplab.core.schema import Column
 from icplab.intake.batch import Batch
+from icplab.intake.plain import plain_days
 
 ISO = "%Y-%m-%d"
 DATE: Literal["datetime64[us]"] = "datetime64[us]"
@@ -39,10 +40,13 @@ def type_dates(batch: Batch, column: Column, text: pd.Series, source: Source, ca
     Read in the declared format ([sources.<table>] date_format, else [calendar] date_format); ISO dates and timestamps when
     that is the default. Times are cut; those with an offset are first brought to [calendar] timezone.
     """
+    declared = source.date_format or calendar.date_format
+    plain = plain_days(text, declared)
+    if plain is not None:
+        return plain
     codes, unique = pd.factorize(text)
     words = pd.Series(unique, dtype="str")
     none = words.str[:10].isin(NO_DATE)
-    declared = source.date_format or calendar.date_format
     if declared == ISO:
         declared = _inferred(batch, column, words[~none], text) or ISO
     real = words.str.fullmatch(_ISO_SHAPE).fillna(False).astype(bool) & batch.iso_dates & (declared != ISO)

@@ -24,6 +24,8 @@ def dated_traits(batches: dict[str, Batch], settings: Settings) -> pd.DataFrame:
     stay as they are. A column that is not there is ICP-E100, a day that cannot be read ICP-E049.
     """
     parts = [CANONICAL["field_history"].empty()]
+    if all(given.known_at in KNOWN_WORDS for given in settings.traits.values()):
+        return parts[0]
     for trait, given in settings.traits.items():
         for table in (t for t in _KEYS if t in batches and given.known_at not in KNOWN_WORDS):
             batch = batches[table]

@@ -141,8 +141,8 @@ def _check_soft_link(batch: Batch, column: str, target: Batch, name: str) -> Non
 
 def _check_spellings(batch: Batch, column: str) -> None:
     """Levels of one column that agree but for case, spaces and punctuation."""
-    values = batch.frame.loc[batch.live, column].dropna()
-    levels = values.unique()
+    values = batch.live_cells(column)
+    levels = [v for v in values.unique() if isinstance(v, str)]
     if not 2 <= len(levels) <= MAX_LEVELS:
         return
     alike: dict[str, list[str]] = {}
@@ -162,7 +162,7 @@ def _check_spellings(batch: Batch, column: str) -> None:
 
 def _check_vocabulary(batch: Batch, column: str, vocabulary: frozenset[str]) -> None:
     """Levels with a word that is one slip away from a known word and is not one itself."""
-    for level, count in _counts(batch.frame.loc[batch.live, column])[:MAX_LEVELS]:
+    for level, count in _counts(batch.live_cells(column))[:MAX_LEVELS]:
         for word in _WORD.findall(level.lower()):
             near = sorted(_one_edit(word) & vocabulary) if word not in vocabulary else []
             if near and not _inflected(word, near[0]):

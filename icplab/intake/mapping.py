@@ -411,6 +411,8 @@ def _stacked(table: Table, parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _as_text(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.StringDtype) and not column.hasnans:
+        return column
     return column.astype("str").fillna("")
 
 

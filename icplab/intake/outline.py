@@ -10,6 +10,7 @@ import pandas as pd
 
 from icplab.core.errors import BadInput, Problem
 from icplab.intake.batch import shown_text
+from icplab.intake.plain import not_blank
 from icplab.intake.records import PEEKED_RECORDS, Records, plain_name
 
 LONGEST_FOOTER = 20  # records at the end that are looked at
@@ -80,8 +81,7 @@ def _filled(cells: pd.DataFrame) -> np.ndarray:
     """Number of non-blank cells of every record."""
     filled = np.zeros(len(cells), dtype=int)
     for column in cells:
-        text = cells[column]
-        filled += ((text != "") & (text.str.strip() != "")).to_numpy()
+        filled += not_blank(cells[column])
     return filled
 
 

@@ -15,6 +15,7 @@ from icplab.core.schema import DTYPES, Column
 from icplab.intake.batch import Batch, listed, shown_text, toml_text
 from icplab.intake.coded import Words, is_coded, recoded
 from icplab.intake.dates import type_dates
+from icplab.intake.plain import bytes_of, plain_numbers, plain_text
 
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _MANGLED_ID = r"\d\.\d+E\+\d+"
@@ -77,6 +78,9 @@ def _type_column(batch: Batch, column: Column, source: Source, settings: Setting
 
 def _trimmed(batch: Batch, name: str, source: Source) -> pd.Series:
     """Text without outer white space, missing words as null."""
+    plain = plain_text(batch.frame[name], source.missing)
+    if plain is not None:
+        return plain
     return _without_missing(batch, name, _visible(batch, name, batch.frame[name].str.strip()), source)
 
 
@@ -104,6 +108,9 @@ def _without_missing(batch: Batch, name: str, text: pd.Series, source: Source) -
 def _clean_text(batch: Batch, name: str, source: Source) -> pd.Series:
     """Trimmed text in one Unicode form without invisible characters; changed cells are counted."""
     given = batch.frame[name]
+    plain = plain_text(given, source.missing, lists=name not in batch.table.by_name)
+    if plain is not None:
+        return plain
     text = given.str.strip()
     changed = {u: _one_form(u) for u in text[~text.str.isascii()].unique()}
     changed = {u: c for u, c in changed.items() if u != c}
@@ -152,6 +159,8 @@ def _one_form(text: str) -> str:
 
 def _ids(batch: Batch, column: Column, text: pd.Series) -> pd.Series:
     """Identifiers exactly as written; `123.0` of a numeric export becomes `123`, spreadsheet damage stops."""
+    if b"." not in bytes_of(text):
+        return text
     fix = "export again without opening the file in a spreadsheet"
     batch.note(
         _matches(text, _MANGLED_ID),
@@ -169,6 +178,9 @@ def _ids(batch: Batch, column: Column, text: pd.Series) -> pd.Series:
 
 def _allowed(batch: Batch, column: Column, given: pd.Series, source: Source) -> pd.Series:
     """Values of a closed list, exactly as declared; others stop until they are mapped."""
+    words = {*given.unique()}
+    if words <= {*column.allowed, ""} and words.isdisjoint(w for w in source.missing if w):
+        return given.mask(given == "") if "" in words else given
     blank = given.str.strip().isin(source.missing) | (given.str.strip() == "")
     text = given.mask(blank)
     unknown = text.notna() & ~text.isin(column.allowed)
@@ -206,6 +218,9 @@ def _flags(batch: Batch, column: Column, text: pd.Series) -> pd.Series:
 
 def _numbers(batch: Batch, column: Column, text: pd.Series, source: Source) -> pd.Series:
     """Numbers in the declared notation; symbols and brackets are taken off with a note."""
+    plain = plain_numbers(text, source.decimal)
+    if plain is not None:
+        return _checked_people(batch, column, _as_rate(batch, column, plain, text))
     if source.thousands in _SPACES:
         text = text.str.replace(_ANY_SPACE, source.thousands, regex=True)
     odd = text.notna() & ~_matches(text, _notation(source))

@@ -7,6 +7,7 @@ The parts: `words` and `names` (what a spelling says), `fingerprint` (what accou
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +79,12 @@ def find_pairs(accounts: pd.DataFrame, settings: Settings | None = None) -> pd.D
     wanted = (settings or Settings()).matching
     accounts = accounts[accounts["account_id"].notna()].drop_duplicates("account_id")
     if len(accounts) < 2:
-        return _no_pairs()
+        return _no_pairs().copy()
     prints = build_fingerprints(accounts, wanted.columns)
     words = word_table(prints)
     candidates = candidate_pairs(prints, words)
     if candidates.empty:
-        return _no_pairs()
+        return _no_pairs().copy()
     found = compare_pairs(prints, words, candidates)
     found["verdict"] = judge_pairs(found, wanted.clear, wanted.ask)
     found = found[(found["verdict"] != "apart") & ~_one_family(accounts, prints, found)].reset_index(drop=True)
@@ -94,6 +95,7 @@ def find_pairs(accounts: pd.DataFrame, settings: Settings | None = None) -> pd.D
     return found.sort_values(["account_id_1", "account_id_2"], ignore_index=True)
 
 
+@cache
 def _no_pairs() -> pd.DataFrame:
     texts, numbers = (*review.IDS, "name_1", "name_2", "verdict"), ("probability", *FIELDS)
     kinds = {**dict.fromkeys(texts, "str"), **dict.fromkeys(numbers, "float64")}

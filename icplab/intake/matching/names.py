@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from icplab.intake.matching.words import (
     COMPANY,
@@ -21,20 +25,23 @@ from icplab.intake.matching.words import (
 )
 
 _LETTERS = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ı": "i", "þ": "th", "ð": "d"})
-_INVISIBLE = "[\u0300-\u036f\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]"
+_INVISIBLE = re.compile("[\u0300-\u036f\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_SUFFIX = re.compile(r"\.(?:com|net|org|io|de|fr|co\.uk)\b")
+_APOSTROPHE, _NO_LETTER = re.compile(r"[.'’`´]"), re.compile(r"[^\w]+|_")
+_LONG_PLACE = re.compile(rf"\b(?:{'|'.join(LONG_PLACES)})\b")
+_STOP_WORD, _AND = re.compile(rf"\b(?:{STOP_WORDS})\b"), re.compile(r"\band\b")
+_DIGITS, _SPACE_OR_DIGIT = re.compile(r"\d+"), re.compile(r"[\s\d]+")
+_INITIAL = re.compile(r"(\w)\w*\s?")
+_SCHEME, _PATH, _PORT = re.compile(r"^[a-z]+://"), re.compile(r"[/?#].*$"), re.compile(r":\d+$|\.+$")
+_REGISTERED = re.compile(rf"(?:^|\.)(?P<label>[^.\s]+)\.(?P<suffix>{SECOND_LEVEL}|[^.\s]{{2,24}})$")
+_QUERY, _PAGE = re.compile(r"[?#].*$"), re.compile(r"/(?:company|school|showcase|in)/([^/]+)$")
+_EVERY_PLACE = PLACES | set(SAME_PLACE.values())
 _LONGEST_NAME = 200  # characters; what stands behind tells no organisations apart
 
 
 def fold(text: pd.Series) -> pd.Series:
     """Text without case, accents, invisible characters and surrounding space (NFKD); missing is empty."""
-    codes, levels = pd.factorize(text.fillna("").astype("str").str.slice(0, _LONGEST_NAME))
-    plain = pd.Series(levels, dtype="str").str.lower()
-    foreign = ~plain.str.isascii()
-    if foreign.any():
-        other = plain[foreign].str.normalize("NFKD").str.replace("ß", "ss", regex=False).str.translate(_LETTERS)
-        plain[foreign] = other.str.lower().str.replace(_INVISIBLE, "", regex=True)
-    plain = plain.str.replace(r"\s+", " ", regex=True).str.strip()
-    return pd.Series(plain.array.take(codes), index=text.index, name=text.name)
+    return _by_level(text, lambda t: (t,), ["text"])["text"]
 
 
 def read_names(name: pd.Series) -> pd.DataFrame:
@@ -47,57 +54,69 @@ def read_names(name: pd.Series) -> pd.DataFrame:
     alphabetical order), turned (their letters), places, numbers (digits in order), legal (kind of legal form),
     initials.
     """
-    plain = fold(name).str.replace(r"\.(?:com|net|org|io|de|fr|co\.uk)\b", " ", regex=True)
-    plain = plain.str.replace(r"[.'’`´]", "", regex=True).str.replace(r"[&+]", " and ", regex=True)
-    plain = plain.str.replace(r"[^\w]+|_", " ", regex=True).str.strip()
-    for several, one in LONG_PLACES.items():
-        plain = plain.str.replace(rf"\b{several}\b", one, regex=True)
-    body, legal = _without_legal_form(plain)
-    numbers = body.str.findall(r"\d+").str.join(" ")
-    parts = _long_words(body)
-    parts["is_place"] = parts["word"].isin(PLACES | set(SAME_PLACE.values()))
-    joined = _joined(parts[~parts["is_place"]], body.index)
-    places = _joined(parts[parts["is_place"]].sort_values(["index", "word"], kind="stable"), body.index)
-    bare = joined == ""  # a name made of places alone keeps them as its words
-    joined, places = joined.where(~bare, places), places.where(~bare, "")
-    ordered = _joined(_exploded(joined).sort_values(["index", "word"], kind="stable"), body.index)
-    return pd.DataFrame(
-        {
-            "words": joined,
-            "core": _run_together(joined),
-            "written": _run_together(body),
-            "whole": plain.str.replace(" ", "", regex=False),
-            "ordered": ordered,
-            "turned": _run_together(ordered),
-            "places": places,
-            "numbers": numbers,
-            "legal": legal,
-            "initials": joined.str.replace(r"(\w)\w*\s?", r"\1", regex=True),
-        }
-    )
+    return _by_level(name, _read_name, _SAID)
 
 
 def read_domains(domain: pd.Series) -> pd.DataFrame:
     """The registrable domain of a web address, its label (without suffix) and suffix; shared hosts count as missing."""
-    host = fold(domain).str.replace(r"^[a-z]+://", "", regex=True).str.replace(r"[/?#].*$", "", regex=True)
-    host = host.str.replace(r"^.*@", "", regex=True).str.replace(r":\d+$|\.+$", "", regex=True)
-    found = host.str.extract(rf"(?:^|\.)(?P<label>[^.\s]+)\.(?P<suffix>{SECOND_LEVEL}|[^.\s]{{2,24}})$")
-    registered = (found["label"] + "." + found["suffix"]).fillna("")
-    shared = registered.isin(SHARED_HOSTS) | host.isin(SHARED_HOSTS)
-    label = found["label"].fillna("").str.replace("-", "", regex=False)
-    return pd.DataFrame(
-        {
-            "domain": registered.mask(shared, ""),
-            "label": label.mask(shared, ""),
-            "suffix": found["suffix"].fillna("").mask(shared, ""),
-        }
-    ).astype("str")
+    return _by_level(domain, _read_domain, ["domain", "label", "suffix"])
 
 
 def read_pages(url: pd.Series) -> pd.Series:
     """The part of a company page's address that names the organisation; empty where there is none."""
-    path = fold(url).str.replace(r"[?#].*$", "", regex=True).str.rstrip("/")
-    return path.str.extract(r"/(?:company|school|showcase|in)/([^/]+)$")[0].fillna("").astype("str")
+    return _by_level(url, _read_page, ["page"])["page"]
+
+
+def _by_level(text: pd.Series, read: Callable[[str], tuple[str, ...]], names: Sequence[str]) -> pd.DataFrame:
+    """What `read` makes of each distinct folded text, spread to the rows; nothing where the text is missing."""
+    codes, levels = pd.factorize(text.astype("str").fillna(""))
+    parts = list(zip(*(read(_folded(level)) for level in levels), strict=True)) or [()] * len(names)
+    columns = {n: pd.array(list(p), dtype="str").take(codes) for n, p in zip(names, parts, strict=True)}
+    return pd.DataFrame(columns, index=text.index)
+
+
+def _folded(text: str) -> str:
+    text = text[:_LONGEST_NAME].lower()
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", text).replace("ß", "ss").translate(_LETTERS).lower()
+        text = _INVISIBLE.sub("", text)
+    return " ".join(text.split())
+
+
+_SAID = ("words", "core", "written", "whole", "ordered", "turned", "places", "numbers", "legal", "initials")
+
+
+def _read_name(folded: str) -> tuple[str, ...]:
+    """The columns of `read_names` for one folded name."""
+    plain = _SUFFIX.sub(" ", folded)
+    plain = _APOSTROPHE.sub("", plain).replace("&", " and ").replace("+", " and ")
+    plain = _NO_LETTER.sub(" ", plain).strip()
+    plain = _LONG_PLACE.sub(lambda found: LONG_PLACES[found[0]], plain)
+    body, legal = _without_legal_form(plain)
+    said = _long_words(body)
+    named = [w for w in said if w not in _EVERY_PLACE]
+    joined = " ".join(named or sorted(said))  # a name made of places alone keeps them as its words
+    places = " ".join(sorted(w for w in said if w in _EVERY_PLACE)) if named else ""
+    ordered = " ".join(sorted(joined.split()))
+    core, written, turned = (_run_together(t) for t in (joined, body, ordered))
+    numbers, initials = " ".join(_DIGITS.findall(body)), _INITIAL.sub(r"\1", joined)
+    return joined, core, written, plain.replace(" ", ""), ordered, turned, places, numbers, legal, initials
+
+
+def _read_domain(folded: str) -> tuple[str, str, str]:
+    """Domain, label and suffix of one folded web address."""
+    host = _SCHEME.sub("", folded)
+    host = _PATH.sub("", host)
+    host = _PORT.sub("", host.rpartition("@")[2])
+    found = _REGISTERED.search(host)
+    if not found or found[0].removeprefix(".") in SHARED_HOSTS or host in SHARED_HOSTS:
+        return "", "", ""
+    return f"{found['label']}.{found['suffix']}", found["label"].replace("-", ""), found["suffix"]
+
+
+def _read_page(folded: str) -> tuple[str]:
+    found = _PAGE.search(_QUERY.sub("", folded).rstrip("/"))
+    return (found[1] if found else "",)
 
 
 def deletions(text: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -124,47 +143,53 @@ def deletions(text: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return hashes[keep], rows[keep]
 
 
-def _without_legal_form(plain: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Names without the legal form at their end, and its kind; a name that is nothing else keeps it."""
+def _without_legal_form(plain: str) -> tuple[str, str]:
+    """A name without the legal form at its end, and its kind; a name that is nothing else keeps it."""
+    forms = _forms()
+    plain = forms.front.sub(r"\g<rest> \g<form>", plain)
+    tail = forms.tail.search(plain)
+    if not tail:
+        return plain, ""
+    form = _AND.sub("", tail["form"]).strip()
+    return tail["body"], next((kind for kind, ends in forms.kinds if ends.search(form)), "")
+
+
+@dataclass(frozen=True)
+class _Forms:
+    front: re.Pattern[str]
+    tail: re.Pattern[str]
+    kinds: tuple[tuple[str, re.Pattern[str]], ...]
+
+
+@cache
+def _forms() -> _Forms:
+    """Expressions of legal forms, made when the first name is read."""
     every = sorted("|".join(LEGAL_FORMS.values()).split("|") + COMPANY.split("|"), key=len, reverse=True)
-    plain = plain.str.replace(rf"^(?P<form>{FORMS_IN_FRONT}) (?P<rest>\w.*)$", r"\g<rest> \g<form>", regex=True)
-    tail = plain.str.extract(rf"^(?P<body>.*?\w.*?)(?P<form>(?: (?:and )?(?:{'|'.join(every)}))+)$")
-    form = tail["form"].fillna("").str.replace(r"\band\b", "", regex=True).str.strip()
-    legal = pd.Series("", index=plain.index, dtype="str")
-    for kind, spellings in LEGAL_FORMS.items():
-        legal = legal.mask(form.str.contains(rf"(?:^| )(?:{spellings})$", regex=True) & (legal == ""), kind)
-    return tail["body"].fillna(plain), legal
+    return _Forms(
+        re.compile(rf"^(?P<form>{FORMS_IN_FRONT}) (?P<rest>\w.*)$"),
+        re.compile(rf"^(?P<body>.*?\w.*?)(?P<form>(?: (?:and )?(?:{'|'.join(every)}))+)$"),
+        tuple((kind, re.compile(rf"(?:^| )(?:{spellings})$")) for kind, spellings in LEGAL_FORMS.items()),
+    )
 
 
-def _long_words(body: pd.Series) -> pd.DataFrame:
-    """One row per word (index, word): stop words out, short forms written out, one form for singular and plural, one name per place."""
-    spaced = body.str.replace(rf"\b(?:{STOP_WORDS})\b", " ", regex=True).str.strip()
-    spaced = spaced.where(spaced != "", body)
-    words = _exploded(spaced)
-    word = words["word"].fillna("")
-    word = word.map(SHORT_FORMS).fillna(word)
-    word = word.map(SAME_PLACE).fillna(word)
-    is_plural = (word.str.len() > 4) & word.str.endswith("s") & ~word.str.endswith("ss") & ~word.isin(PLACES)
-    word = word.where(~is_plural, word.str.slice(0, -1))
-    word = word.map(SHORT_FORMS).fillna(word)
-    return words.assign(word=word.where(word != ""))
+def _long_words(body: str) -> list[str]:
+    """The words of a name: stop words out, short forms written out, one form for singular and plural, one name per place."""
+    spaced = _STOP_WORD.sub(" ", body).strip() or body
+    return [_long_word(w) for w in spaced.split()]
 
 
-def _exploded(spaced: pd.Series) -> pd.DataFrame:
-    return spaced.rename("word").rename_axis("index").str.split().explode().reset_index()
+@lru_cache(maxsize=100_000)
+def _long_word(word: str) -> str:
+    word = SHORT_FORMS.get(word, word)
+    word = SAME_PLACE.get(word, word)
+    if len(word) > 4 and word.endswith("s") and not word.endswith("ss") and word not in PLACES:
+        word = word[:-1]
+    return SHORT_FORMS.get(word, word)
 
 
-def _run_together(words: pd.Series) -> pd.Series:
+def _run_together(words: str) -> str:
     """Letters of the words without spaces and digits; ä, ae and a are one letter."""
-    letters = words.str.replace(r"[\s\d]+", "", regex=True)
+    letters = _SPACE_OR_DIGIT.sub("", words)
     for vowel in "aou":
-        letters = letters.str.replace(f"{vowel}e", vowel, regex=False)
+        letters = letters.replace(f"{vowel}e", vowel)
     return letters
-
-
-def _joined(parts: pd.DataFrame, index: pd.Index) -> pd.Series:
-    """Words of each row with spaces between; `parts` stands in the order of `index`, a range."""
-    parts = parts[parts["word"].notna()]
-    ends = np.searchsorted(parts["index"].to_numpy(), np.arange(len(index) + 1)).astype(np.int32)
-    lists = pa.ListArray.from_arrays(pa.array(ends), pa.array(parts["word"], type=pa.string()))
-    return pd.Series(pc.binary_join(lists, " ").to_numpy(zero_copy_only=False), index=index, dtype="str")
