@@ -16,6 +16,7 @@ from icplab.segments.draft import (
     read_draft,
 )
 from icplab.segments.fit import Segmentation, assign_segments, fit_segments, measure_stability, posteriors_of
+from icplab.segments.formula import write_formulas, write_points, write_sql
 from icplab.segments.found import findings, left_out, measure_source_dependence
 from icplab.segments.naming import measure_profile, name_segments
 from icplab.segments.rules import describe_segments, rule_holds
@@ -47,4 +48,7 @@ __all__ = [
     "posteriors_of",
     "read_draft",
     "rule_holds",
+    "write_formulas",
+    "write_points",
+    "write_sql",
 ]

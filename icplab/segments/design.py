@@ -78,18 +78,27 @@ class Mixture:
 class Market:
     """Blocks prepared for fitting: what no iteration changes, and row weights.
 
-    With `exact` every pattern of known numbers is kept, so that an account is read the same way whatever its company.
+    With `exact` every pattern of known numbers is kept, with `listed` those named (kinds, numbers): so an account is read the
+    same way whatever its company.
     """
 
-    def __init__(self, blocks: Blocks, weights: np.ndarray | None = None, *, exact: bool = False) -> None:
+    def __init__(
+        self,
+        blocks: Blocks,
+        weights: np.ndarray | None = None,
+        *,
+        exact: bool = False,
+        listed: np.ndarray | None = None,
+    ) -> None:
         self.n, self.d = blocks.numbers.shape
-        label, kinds = _pattern_labels(blocks.numbers, 0 if exact else RARE_PATTERN * self.n)
+        label, kinds = _pattern_labels(blocks.numbers, 0 if exact else RARE_PATTERN * self.n, listed)
         self.order = np.argsort(label, kind="stable")
         self.levels = np.ascontiguousarray(blocks.levels[self.order])
         self.numbers = blocks.numbers[self.order]
         self.weights = np.ones(self.n) if weights is None else weights[self.order]
         self.even = weights is None
         self.total = float(self.weights.sum())
+        self.kinds = kinds
         self.patterns = _patterns(self.numbers, self.weights, label[self.order], kinds)
         self.variable = blocks.variable
         self.starts = np.flatnonzero(np.diff(self.variable, prepend=-1))
@@ -109,22 +118,26 @@ class Market:
         return _scores(self)
 
 
-def _pattern_labels(numbers: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+def _pattern_labels(
+    numbers: np.ndarray, least: float, listed: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Pattern of known numbers of each account, and which numbers each pattern knows.
 
-    Patterns of fewer than `least` accounts give up values until they fit a frequent one; the last pattern knows nothing.
+    Accounts of a pattern that fewer than `least` have, or that is not `listed`, give up values until they fit one that is; the
+    last pattern knows nothing.
     """
     known = ~np.isnan(numbers)
     if not numbers.shape[1]:
         return np.zeros(len(numbers), dtype=int), np.zeros((1, 0), dtype=bool)
     kinds, label, count = np.unique(known, axis=0, return_inverse=True, return_counts=True)
-    kinds = np.vstack([kinds, np.zeros(numbers.shape[1], dtype=bool)])
-    target = np.arange(len(kinds))
-    frequent = np.flatnonzero(np.append(count >= least, True))
-    for rare in np.flatnonzero(count < least):
-        inside = frequent[~(kinds[frequent] & ~kinds[rare]).any(axis=1)]
-        target[rare] = inside[np.argmax(kinds[inside].sum(axis=1))]
-    return target[label.ravel()], kinds
+    if listed is not None:
+        allowed = np.vstack([listed, np.zeros(numbers.shape[1], dtype=bool)])
+    else:
+        allowed = np.vstack([kinds[count >= least], np.zeros(numbers.shape[1], dtype=bool)])
+    # The first of the largest patterns that know nothing more than the account does.
+    fits = ~(allowed[None] & ~kinds[:, None]).any(axis=2)
+    target = np.where(fits, allowed.sum(axis=1), -1).argmax(axis=1)
+    return target[label.ravel()], allowed
 
 
 def _patterns(numbers: np.ndarray, weights: np.ndarray, label: np.ndarray, kinds: np.ndarray) -> list[Pattern]:
@@ -132,14 +145,19 @@ def _patterns(numbers: np.ndarray, weights: np.ndarray, label: np.ndarray, kinds
     out = []
     for i in np.unique(label):
         first, last = np.searchsorted(label, [i, i + 1])
-        known = np.flatnonzero(kinds[i])
-        x, w = numbers[first:last][:, known], weights[first:last]
-        pairs = np.triu_indices(len(known))
-        features = np.hstack([np.ones((len(x), 1)), x, x[:, pairs[0]] * x[:, pairs[1]]])
-        square = (x * w[:, None]).T @ x
-        unknown = np.flatnonzero(~kinds[i])
-        out.append(Pattern(slice(first, last), known, unknown, features, pairs, float(w.sum()), square))
+        out.append(pattern_of(numbers[first:last], weights[first:last], kinds[i], int(first)))
     return out
+
+
+def pattern_of(numbers: np.ndarray, weights: np.ndarray, kind: np.ndarray, first: int = 0) -> Pattern:
+    """One pattern over the rows given, of which the numbers in `kind` are known; `first` is the place of the first row."""
+    known = np.flatnonzero(kind)
+    x = numbers[:, known]
+    pairs = np.triu_indices(len(known))
+    features = np.hstack([np.ones((len(x), 1)), x, x[:, pairs[0]] * x[:, pairs[1]]])
+    rows = slice(first, first + len(numbers))
+    square = (x * weights[:, None]).T @ x
+    return Pattern(rows, known, np.flatnonzero(~kind), features, pairs, float(weights.sum()), square)
 
 
 def _scores(market: Market) -> np.ndarray:

@@ -21,6 +21,7 @@ MIN_KNOWN_SHARE = 0.2  # accounts with a smaller share of their traits known are
 FIT_ACCOUNTS = 20_000  # fitted on a sample of this size, then assigned to all: time does not grow with the market
 NULLS, STARTS, RESAMPLES = 99, 16, 20
 GIVE_UP_AFTER = 2  # values of k in a row without a better BIC, after which larger ones are not tried
+EXACT_NUMBERS = 5  # numbers up to which every pattern of known ones is told apart by the assigner
 DECIMALS = 6  # of memberships: beyond them only the solver's noise differs
 WHOLE_MARKET_NAME = "whole market"
 UNASSIGNED_NAME = "too little data"
@@ -325,6 +326,7 @@ def _mixture_assigner(recipe: dict, model: Mixture, market: Market) -> dict:
         "covariance": (model.covariance[0] if model.shared else model.covariance[0][order]).tolist(),
         "rate": model.rate[0][:, order].tolist(),
         "own": model.own[0][:, order].tolist(),
+        "patterns": market.kinds[:-1].tolist() if market.d > EXACT_NUMBERS else [],
         "min_known_share": MIN_KNOWN_SHARE,
         "ids": [f"S{i + 1}" for i in range(model.k)],
         "names": [f"S{i + 1}" for i in range(model.k)],
@@ -396,18 +398,29 @@ def _with_traits(recipe: Mapping, accounts: pd.DataFrame) -> pd.DataFrame:
     return accounts.assign(**absent)
 
 
-def _mixture_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame) -> np.ndarray:
-    rate = np.array(assigner["rate"], dtype=float).reshape(-1, len(assigner["ids"]))
-    k, d = len(assigner["ids"]), blocks.numbers.shape[1]
-    model = Mixture(
+def model_of(assigner: Mapping) -> Mixture:
+    """The fitted mixture that an assigner holds as plain values."""
+    k, d = len(assigner["ids"]), len(assigner["recipe"]["numbers"])
+    return Mixture(
         np.array([assigner["weight"]]),
-        np.array([assigner["mean"]]).reshape(1, k, d),
+        np.array([assigner["mean"]], dtype=float).reshape(1, k, d),
         np.array(assigner["covariance"], dtype=float).reshape(1, len(assigner["covariance"]), d, d),
-        rate[None],
+        np.array(assigner["rate"], dtype=float).reshape(1, -1, k),
         np.array([assigner["own"]]),
         *(np.zeros(1),) * 3,
     )
-    probability = posterior(Market(blocks, exact=True), model)
+
+
+def frozen_kinds(assigner: Mapping) -> np.ndarray:
+    """(patterns, numbers) which patterns of known numbers the assigner tells apart: all, or the frequent ones of many."""
+    d = len(assigner["recipe"]["numbers"])
+    if d <= EXACT_NUMBERS:
+        return (np.arange(2**d)[:, None] >> np.arange(d) & 1).astype(bool)
+    return np.vstack([np.array(assigner["patterns"], dtype=bool).reshape(-1, d), np.zeros(d, dtype=bool)])
+
+
+def _mixture_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame) -> np.ndarray:
+    probability = posterior(Market(blocks, listed=frozen_kinds(assigner)), model_of(assigner))
     probability[blocks.known_share() < assigner["min_known_share"]] = np.nan
     return probability
 
