@@ -213,10 +213,16 @@ class TestProfiles:
         matches = traits.match_icp(icps, clean.accounts, clean.members)
         assert matches["account_id"].tolist() == clean.accounts["account_id"].tolist()
         assert set(matches["icp"]) <= {"yes", "no", "unknown"}
-        rates = traits.measure_icp(matches, clean.opportunities).pivot(
-            index="segment_id", columns="icp", values="value"
+        delta = traits.measure_icp_delta(
+            *(matches, clean.opportunities, clean.accounts, clean.members),
+            as_of=AS_OF,
+            subscriptions=clean.tables["subscriptions"],
         )
-        assert (rates["yes"] > rates["no"]).sum() >= len(rates) - 1
+        assert set(delta["outcome"]) == {"win", "value", "cycle", "retention", "expansion", "margin"}
+        winning = delta[(delta["outcome"] == "win") & (delta["scope"] == "all")].iloc[0]
+        assert winning["yes"] > winning["no"]
+        assert winning["adjusted_low"] > 1
+        assert 0 < winning["adjusted_no"] < winning["adjusted_yes"] < 1
 
     def test_blanks_leave_an_account_unknown_and_partners_outside(self):
         rule = {"conditions": [{"trait": "c1", "level": "yes", "wanted": True}], "at_least": 1}

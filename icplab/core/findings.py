@@ -34,7 +34,7 @@ _CODES = {
         not-describable evidence-poor label-only too-many-segments industry-only whitespace market-incomplete
         segments-changed draft-compared draft-unread focus""",
     "traits": """leak missingness-leak confounded-trait segment-specific-trait insufficient-evidence single-icp
-        supported-trait nothing-supported""",
+        supported-trait nothing-supported combined-traits icp-delta""",
     "tiers": "no-usable-ranking tiers-merged over-capacity calibration tier-promise",
     "activation": "uncovered-cell unconnected-segment unsafe-value definition-conflict files-written",
     "governance": """drift backtest-miss backtest-hit retire-segment redefine-trait new-use-case price-or-product-change

@@ -13,6 +13,7 @@ from icplab.core.stats.logistic import fit_with_influence, score_candidates
 from icplab.core.stats.multiplicity import global_test
 from icplab.traits.adjust import STANDS_FOR, Coded, Nuisance
 from icplab.traits.levels import TREND, read_traits
+from icplab.traits.missing import missing_shifts
 from icplab.traits.outcomes import LOGGED, observe
 from icplab.traits.scopes import (
     MIN_FAMILIES,
@@ -34,6 +35,7 @@ SINGLE = ("flag", "multi")  # kinds whose levels stand alone; levels of the othe
 STRONGER, MAX_STRONGER = 0.01, 4  # p-value from which a level of a category is held equal for the others; how many are
 CHANNEL = ("source", "region", "motion", "period", "owner")  # nuisance blocks about selling, not about the account
 ADJUSTED = ["estimate", "se", "p_value", "df", "separated"]
+LATER = ["replicates", "later"]
 
 
 def measure_traits(
@@ -76,7 +78,9 @@ def measure_traits(
     DataFrame
         The artefact `traits` (contract), one row per scope, trait, level and outcome. Besides the declared columns:
         `shrunken` (the adjusted ratio pulled towards 1 by how much effects of this outcome vary at all: the one to quote),
-        `p_value`, `families` (account families with the level), `rate` and `rate_without` (crude rate or mean with and
+        `p_value`, `families` (account families with the level), `later` (the
+        adjusted ratio in the later half, where p is at most PROMISING; one Newton step), `missing_low`, `missing_high` (the
+        adjusted ratio if blanks hid the level twice as often, in odds, on one side; see `missing_shifts`), `rate` and `rate_without` (crude rate or mean with and
         without), `n_needed` (observations that would settle an `insufficient` row). Segments have rows for winning, and for
         another outcome where anything at all is associated with it in the whole market.
 
@@ -132,8 +136,8 @@ def _measure_scope(scope: Scope, barred: set[str]) -> pd.DataFrame:
         return pd.DataFrame()
     table, crude_influence = _crude(scope, ordered)
     fits = [_adjust(scope, g) for g in groups]
-    adjusted = pd.concat([f for f, _ in fits], ignore_index=True) if fits else pd.DataFrame(columns=ADJUSTED)
-    table = table.join(adjusted[[*ADJUSTED, "replicates"]] if fits else adjusted)
+    adjusted = pd.concat([f for f, _ in fits], ignore_index=True) if fits else pd.DataFrame(columns=[*ADJUSTED, *LATER])
+    table = table.join(adjusted[[*ADJUSTED, *LATER]] if fits else adjusted)
     influence = np.hstack([i for _, i in fits]) if fits else np.zeros((len(crude_influence), 0))
     spread = np.full(len(table), np.nan)
     spread[: influence.shape[1]] = np.sqrt(((crude_influence[:, : influence.shape[1]] - influence) ** 2).sum(axis=0))
@@ -153,6 +157,9 @@ def _crude(scope: Scope, group: list[Coded]) -> tuple[pd.DataFrame, Floats]:
     trend = np.array([level == TREND for c in group for level in c.trait.levels])
     n, support = known.sum(axis=0), np.where(trend, known.sum(axis=0), has.sum(axis=0))
     measured = rows["measured"].to_numpy()
+    shifts = np.full((2, x.shape[1]), np.nan)
+    if scope.outcome not in LOGGED:
+        shifts[:, ~trend] = missing_shifts(rows["y"].to_numpy(), has[:, ~trend], known[:, ~trend])
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = (measured @ has) / support
         rate_without = (measured @ (known & ~has)) / (n - support)
@@ -169,6 +176,8 @@ def _crude(scope: Scope, group: list[Coded]) -> tuple[pd.DataFrame, Floats]:
             "crude": fits["estimate"],
             "crude_se": fits["se"],
             "crude_df": fits["df"],
+            "shift_low": shifts[0],
+            "shift_high": shifts[1],
             "enough": np.where(trend, n >= 2 * MIN_SUPPORT, ~_rare(scope, has, known)),
         }
     )
@@ -187,11 +196,11 @@ def _adjust(scope: Scope, group: list[Coded]) -> tuple[pd.DataFrame, Floats]:
     if trait.kind == "category":
         fits["p_value"] = _given_stronger(scope, x, nuisance, missing, fits["p_value"].to_numpy(dtype=float))
     promising = np.flatnonzero(fits["p_value"] <= PROMISING)
-    replicates = np.zeros(len(fits), dtype=bool)
-    replicates[promising] = _replicates(
+    replicates, later = np.zeros(len(fits), dtype=bool), np.full(len(fits), np.nan)
+    replicates[promising], later[promising] = _replicates(
         scope, x[:, promising], nuisance, missing[:, promising], fits["estimate"].to_numpy()[promising]
     )
-    return fits.assign(replicates=replicates), influence
+    return fits.assign(replicates=replicates, later=later), influence
 
 
 def _given_stronger(scope: Scope, x: Floats, nuisance: Nuisance, missing: Floats, p_value: Floats) -> Floats:
@@ -252,9 +261,10 @@ def _rare(scope: Scope, has: Flags, known: Flags) -> Flags:
     return rare
 
 
-def _replicates(scope: Scope, x: Floats, nuisance: Nuisance, missing: Floats, estimate: Floats) -> Flags:
-    """Whether the sign is the same in the later half (undated: in both halves); True where a half cannot tell."""
-    same = np.ones(x.shape[1], dtype=bool)
+def _replicates(scope: Scope, x: Floats, nuisance: Nuisance, missing: Floats, estimate: Floats) -> tuple[Flags, Floats]:
+    """Whether the sign is the same in the later half (undated: in both halves), True where a half cannot tell; and the
+    log ratio there (undated: in the second half of the families)."""
+    same, later = np.ones(x.shape[1], dtype=bool), np.full(x.shape[1], np.nan)
     y = scope.observations["y"].to_numpy()
     for part in [scope.late] if scope.dated else [scope.late, ~scope.late]:
         if not x.shape[1] or part.sum() < MIN_OBSERVATIONS // 2 or y[part].std() == 0:
@@ -266,4 +276,5 @@ def _replicates(scope: Scope, x: Floats, nuisance: Nuisance, missing: Floats, es
         else:
             slope = score_candidates(*columns, **shared, start=nuisance.start)["one_step"].to_numpy()
         same &= (np.sign(slope) == np.sign(estimate)) | np.isnan(slope)
-    return same
+        later = slope if part is scope.late else later
+    return same, later

@@ -22,11 +22,23 @@ OUTCOME_WORDS = {
 }
 
 
-def findings(traits: pd.DataFrame, audit: pd.DataFrame, icps: Sequence[dict]) -> list[Finding]:
-    """Findings of the step: leaks first, then what is supported, what only looks like it, and what cannot be told."""
+def findings(
+    traits: pd.DataFrame,
+    audit: pd.DataFrame,
+    icps: Sequence[dict],
+    *,
+    pairs: pd.DataFrame | None = None,
+    delta: pd.DataFrame | None = None,
+) -> list[Finding]:
+    """Findings of the step: leaks first, then what is supported, what only looks like it, and what cannot be told.
+
+    `pairs` from `search_pairs` and `delta` from `measure_icp_delta` add what traits do together, and what the ICP is worth.
+    """
     return [
         *_leaks(audit),
         *_supported(traits),
+        *(_pairs(pairs) if pairs is not None else []),
+        *(_delta(delta) if delta is not None else []),
         *_reversals(traits),
         *_confounded(traits),
         *_segment_specific(traits),
@@ -101,6 +113,43 @@ def _supported_one(row: dict, outcome: str) -> Finding:
     keys = ("n", "support", "adjusted", "adjusted_low", "adjusted_high", "shrunken", "q_value", "rate", "rate_without")
     numbers = {k: _plain(row[k]) for k in keys}
     return Finding("supported-trait", STEP, "info", level_words(row["trait"], row["level"]), sentence, numbers)
+
+
+def _pairs(pairs: pd.DataFrame) -> list[Finding]:
+    """Pairs that win more or less together than both lead to expect."""
+    found = []
+    for row in pairs[pairs["verdict"] == "supported"].head(SHOWN).to_dict("records"):
+        both = f"{level_words(row['first'], row['first_level'])} and {level_words(row['second'], row['second_level'])}"
+        sentence = (
+            f"{both} together are associated with winning beyond what each is: {fmt.percent(row['rate'])} won where "
+            f"{fmt.percent(row['expected'])} was to be expected (odds × {fmt.ratio(row['odds_ratio'])}, "
+            f"{fmt.ratio(row['low'])}–{fmt.ratio(row['high'])}), n {fmt.integer(row['support'])} with both; p "
+            f"{fmt.p_value(row['p_value'])} over all {fmt.integer(row['pairs'])} pairs."
+        )
+        keys = ("support", "rate", "expected", "odds_ratio", "low", "high", "p_value", "pairs")
+        found.append(Finding("combined-traits", STEP, "info", both, sentence, {k: _plain(row[k]) for k in keys}))
+    return found
+
+
+def _delta(delta: pd.DataFrame) -> list[Finding]:
+    """Inside against outside the ICP, in the whole market, on the outcomes that tell them apart."""
+    rows = delta[(delta["scope"] == ALL) & (delta["status"] == "ok")]
+    found = []
+    for row in rows.to_dict("records"):
+        if row["adjusted_low"] <= 1 <= row["adjusted_high"]:
+            continue
+        ratio = "odds" if row["outcome"] in ("win", "retention", "expansion") else "ratio of means"
+        sentence = (
+            f"Accounts inside their segment's ICP differ in {OUTCOME_WORDS[row['outcome']]}: {ratio} × "
+            f"{fmt.ratio(row['adjusted'])} ({fmt.ratio(row['adjusted_low'])}–{fmt.ratio(row['adjusted_high'])}) among alike, "
+            f"× {fmt.ratio(row['ratio'])} in the plain figures, n {fmt.integer(row['n_yes'])} inside and "
+            f"{fmt.integer(row['n_no'])} outside."
+        )
+        keys = ("n_yes", "n_no", "ratio", "low", "high", "adjusted", "adjusted_low", "adjusted_high")
+        found.append(
+            Finding("icp-delta", STEP, "info", str(row["outcome"]), sentence, {k: _plain(row[k]) for k in keys})
+        )
+    return found
 
 
 def _reversals(traits: pd.DataFrame) -> list[Finding]:

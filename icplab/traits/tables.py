@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from icplab.core import formats as fmt
 from icplab.core.schema import ALL
-from icplab.core.stats.intervals import clustered_proportion
-from icplab.traits.profiles import NOT_ENOUGH
 from icplab.traits.sentences import OUTCOME_WORDS, level_words
 
-PARTS = ("fit", "anti_traits", "pain", "potential", "key_roles", "drivers", "risks", "leading_indicators")
+UNITS = {
+    "win": "fraction", "retention": "fraction", "expansion": "fraction", "value": "money", "margin": "money", "cycle": "days",
+}  # fmt: skip
 
 
 def forest_table(traits: pd.DataFrame, *, outcome: str = "win", rows: int = 12) -> pd.DataFrame:
@@ -126,110 +124,75 @@ def compare_segments(traits: pd.DataFrame, *, rows: int = 12) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def card_table(icps: Sequence[dict]) -> pd.DataFrame:
-    """Profiles as lines to read: `segment, part, says`, one row per segment and part of the card."""
-    rows = []
-    for icp in icps:
-        name = f"{fmt.plain(icp['segment_id'])} {fmt.plain(icp['segment'])}"
-        rows += [(name, part.replace("_", " "), _SAYS[part](icp[part])) for part in PARTS]
-        rule = icp["qualification_rule"]
-        rows.append((name, "qualification rule", _rule_words(rule) if rule else NOT_ENOUGH))
-    return pd.DataFrame(rows, columns=["segment", "part", "says"])
-
-
-def measure_icp(matches: pd.DataFrame, opportunities: pd.DataFrame) -> pd.DataFrame:
-    """Win rate (closed basis) inside and outside the ICP of each segment, with 95 % intervals clustered by family.
-
-    Returns `segment_id, icp, n, won, value, low, high`. The rule was drafted on these opportunities, so that the difference is
-    flattering; the next quarter's is the one to believe.
-    """
-    closed = opportunities[opportunities["status"].isin(["won", "lost"])].merge(matches, on="account_id")
-    closed = closed[closed["icp"] != "unknown"].assign(won=lambda f: (f["status"] == "won").astype("float64"))
-    families = closed.groupby(["segment_id", "icp", "family_id"])["won"].agg(["sum", "size"]).reset_index()
-    rows = []
-    for (segment_id, icp), part in families.groupby(["segment_id", "icp"], sort=True):
-        n, won = float(part["size"].sum()), float(part["sum"].sum())
-        rows.append(
-            {"segment_id": segment_id, "icp": icp, "n": n, "won": won, "value": won / n, **_bounds(part, won / n, n)}
+def delta_points(delta: pd.DataFrame) -> pd.DataFrame:
+    """Inside against outside on every outcome of the whole market, crude and adjusted: an estimate table for the chart."""
+    rows = delta[(delta["scope"] == ALL) & (delta["status"] == "ok")]
+    label = rows["outcome"].map(OUTCOME_WORDS)
+    parts = [
+        pd.DataFrame(
+            {
+                "outcome": label,
+                "what": what,
+                "value": rows[value],
+                "low": rows[low],
+                "high": rows[high],
+                "n": rows["n_yes"],
+            }
         )
-    return pd.DataFrame(rows, columns=["segment_id", "icp", "n", "won", "value", "low", "high"])
-
-
-def _bounds(part: pd.DataFrame, rate: float, n: float) -> dict:
-    """Wilson interval on the trials that would be as good as these, if they were independent."""
-    spread = float(((part["sum"] - rate * part["size"]) ** 2).sum()) / n**2
-    low, high = clustered_proportion(rate, spread, n, len(part))
-    return {"low": float(low), "high": float(high)}
-
-
-def _trait_words(entries: object) -> str:
-    if not isinstance(entries, list):
-        return str(entries)
-    return "; ".join(
-        f"{level_words(e['trait'], e['level'])} × {fmt.ratio(e['odds_ratio'])} ({fmt.ratio(e['low'])}–{fmt.ratio(e['high'])})"
-        for e in entries[:6]
-    )
-
-
-def _share_words(entries: object) -> str:
-    if not isinstance(entries, list):
-        return str(entries)
-    return ", ".join(f"{fmt.plain(e['value'])} {fmt.percent(e['share'])}" for e in entries[:3])
-
-
-def _pain_words(pain: dict) -> str:
-    return (
-        f"{fmt.plain(pain['problem_statement'])} · needs: {_share_words(pain['needs'])} · lost because: "
-        f"{_share_words(pain['loss_reasons'])} · disqualified because: {_share_words(pain['disqualification_reasons'])}"
-    )
-
-
-def _potential_words(potential: dict) -> str:
-    units = {
-        "win_rate": "fraction",
-        "acv_median": "money",
-        "annual_margin_median": "money",
-        "cycle_days_median": "days",
-    }
-    return "; ".join(f"{k.replace('_', ' ')} {_figure(potential[k], unit)}" for k, unit in units.items())
-
-
-def _figure(figure: object, unit: str) -> str:
-    if not isinstance(figure, dict):
-        return str(figure)
-    return f"{fmt.estimate(figure['value'], figure['low'], figure['high'], unit)}, n {fmt.integer(figure['n'])}"
-
-
-def _signal_words(entries: object, name: str) -> str:
-    if not isinstance(entries, list):
-        return str(entries)
-    found = [e for e in entries if e["associated"]]
-    words = [
-        f"{fmt.plain(e[name])} × {fmt.ratio(e['odds_ratio'])} ({fmt.ratio(e['low'])}–{fmt.ratio(e['high'])})"
-        for e in found
+        for what, value, low, high in (
+            ("among alike", "adjusted", "adjusted_low", "adjusted_high"),
+            ("crude", "ratio", "low", "high"),
+        )
     ]
-    return "; ".join(words) or f"none of {len(entries)} told apart"
+    return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
 
 
-def _risk_words(risks: dict) -> str:
-    return f"{_trait_words(risks['traits'])} · lost because: {_share_words(risks['loss_reasons'])}"
+def delta_table(delta: pd.DataFrame, currency: str = "") -> pd.DataFrame:
+    """All outcomes and scopes: what accounts inside and outside the ICP show, raw and among alike, in the outcome's unit."""
+    shown = [_delta_row(r, currency) for r in delta.to_dict("records")]
+    return pd.DataFrame(shown, columns=["outcome", "scope", "inside", "outside", "crude", "among alike", "n"])
 
 
-def _rule_words(rule: dict) -> str:
-    reached = f" · met by {fmt.integer(rule['n_met'])} of {fmt.integer(rule['n'])} closed opportunities"
-    if rule["precision"] is None:
-        return fmt.plain(rule["text"]) + reached
-    rates = f", {fmt.percent(rule['precision'])} of them won against {fmt.percent(rule['base_rate'])} in the segment"
-    return fmt.plain(rule["text"]) + reached + rates
+def _delta_row(row: dict, currency: str) -> dict:
+    """One line of the table; what cannot be measured says so."""
+    unit = UNITS[row["outcome"]]
+    said = {"outcome": OUTCOME_WORDS[row["outcome"]], "scope": "whole market" if row["scope"] == ALL else row["scope"]}
+    if row["status"] != "ok":
+        return {**said, "inside": row["status"].replace("_", " ")}
+    figure = {k: fmt.quantity(row[k], unit, currency) for k in ("yes", "no", "adjusted_yes", "adjusted_no")}
+    ratio = {
+        k: f"× {fmt.ratio(row[k])} ({fmt.ratio(row[low])}–{fmt.ratio(row[high])})"
+        for k, low, high in (("ratio", "low", "high"), ("adjusted", "adjusted_low", "adjusted_high"))
+    }
+    return {
+        **said,
+        "inside": figure["yes"],
+        "outside": figure["no"],
+        "crude": ratio["ratio"],
+        "among alike": f"{figure['adjusted_yes']} against {figure['adjusted_no']}, {ratio['adjusted']}",
+        "n": f"{fmt.integer(row['n_yes'])} + {fmt.integer(row['n_no'])}",
+    }
 
 
-_SAYS = {
-    "fit": lambda fit: _trait_words(fit["traits"]),
-    "anti_traits": _trait_words,
-    "pain": _pain_words,
-    "potential": _potential_words,
-    "key_roles": lambda entries: _signal_words(entries, "role"),
-    "drivers": _trait_words,
-    "risks": _risk_words,
-    "leading_indicators": lambda entries: _signal_words(entries, "signal"),
-}
+def list_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Pairs as lines to read: both levels, what was won, what was to be expected, and the test over the whole search."""
+    both = [
+        f"{level_words(r['first'], r['first_level'])} and {level_words(r['second'], r['second_level'])}"
+        for r in pairs.to_dict("records")
+    ]
+    kept = ["support", "rate", "expected", "odds_ratio", "low", "high", "p_value", "verdict"]
+    return pairs[kept].assign(pair=both)[["pair", *kept]]
+
+
+def list_signals(early: pd.DataFrame) -> pd.DataFrame:
+    """Early signals, one line per outcome and signal, with the odds ratio at each landmark."""
+    words = [
+        f"× {fmt.ratio(r['odds_ratio'])} ({fmt.ratio(r['low'])}–{fmt.ratio(r['high'])})"
+        + (" *" if r["associated"] else "")
+        for r in early.to_dict("records")
+    ]
+    frame = early.assign(said=words, by=["by day " + str(int(d)) for d in early["day"]])
+    if frame.empty:
+        return pd.DataFrame(columns=["outcome", "signal"])
+    wide = frame.pivot_table(index=["outcome", "signal"], columns="by", values="said", aggfunc="first")
+    return wide.reset_index().rename_axis(columns=None).assign(outcome=lambda f: f["outcome"].map(OUTCOME_WORDS))

@@ -33,7 +33,9 @@ CLEAR_TURN = (
 )
 FROM_CHANNEL = 0.5  # share of a crude effect that goes when channels are held equal, from which the channel explains it
 LARGEST = 20.0  # log ratios beyond this are printed as this
-EXTRA = ["shrunken", "p_value", "families", "rate", "rate_without", "n_needed"]
+EXTRA = [
+    "shrunken", "p_value", "families", "rate", "rate_without", "n_needed", "later", "missing_low", "missing_high",
+]  # fmt: skip
 
 
 def judge(rows: pd.DataFrame, audit: pd.DataFrame | None, *, fdr: float) -> pd.DataFrame:
@@ -58,6 +60,10 @@ def judge(rows: pd.DataFrame, audit: pd.DataFrame | None, *, fdr: float) -> pd.D
     rows["direction"] = sign.where(rows["estimate"].notna())
     rows["rate_diff"] = rows["rate"] - rows["rate_without"]
     rows["shrunken"] = _shrink(rows)
+    rows["later"] = np.exp(rows["later"].astype("float64").clip(-LARGEST, LARGEST))
+    for end in ("low", "high"):
+        moved = rows["estimate"].astype("float64") + rows[f"shift_{end}"].astype("float64")
+        rows[f"missing_{end}"] = np.exp(moved.clip(-LARGEST, LARGEST))
     rows["flags"] = _flags(rows, masked, audit)
     return _finish(rows)
 
@@ -143,6 +149,7 @@ def _flags(rows: pd.DataFrame, masked: pd.Series, audit: pd.DataFrame | None) ->
         "segment_specific": _segment_specific(rows),
         "masked": masked,
         "separated": rows["separated"].eq(True),
+        "missing_sensitive": adjusted_clear & (rows["missing_low"] < 1) & (rows["missing_high"] > 1),
     }
     flags = pd.Series("", index=rows.index, dtype="str")
     for name, mark in marks.items():

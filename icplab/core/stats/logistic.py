@@ -223,6 +223,19 @@ def score_candidates(
     return test.assign(p_value=np.fmax(p_model, p_cluster))
 
 
+def ratio_table(fits: pd.DataFrame, *, fdr: float = 0.10) -> pd.DataFrame:
+    """Fits as ratios: odds_ratio with its 95 % interval, p_value, q_value over these rows, and associated (q at most `fdr`)."""
+    from scipy import stats
+
+    from icplab.core.stats.multiplicity import benjamini_hochberg
+
+    width = stats.t.ppf(0.975, fits["df"]) * fits["se"]
+    ends = (("odds_ratio", 0), ("low", -1), ("high", 1))
+    ratios = {name: np.exp((fits["estimate"] + side * width).clip(-20, 20)) for name, side in ends}
+    q_value = benjamini_hochberg(fits["p_value"])
+    return pd.DataFrame({**ratios, "p_value": fits["p_value"], "q_value": q_value, "associated": q_value <= fdr})
+
+
 def cluster_sums(rows: ArrayLike, clusters: ArrayLike, parameters: int) -> Floats:
     """Influences of rows summed by cluster, scaled so that their sums of squares are cluster-robust variances."""
     codes = _codes(clusters)

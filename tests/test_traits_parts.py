@@ -1,0 +1,171 @@
+"""Parts of the traits step: pairs, blanks, early signals, people, statements and evidence say what can be counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from icplab import traits
+from icplab.core.config import Settings
+from icplab.core.errors import BadInput
+from icplab.core.stats.pairs import measure_pairs
+from icplab.traits.missing import missing_shifts
+from icplab.traits.pain import TIMING, check_statement
+
+AS_OF = pd.Timestamp("2026-06-30")
+
+
+def drawn(seed: int, together: float, rows: int = 3000, columns: int = 12):
+    rng = np.random.default_rng(seed)
+    x = (rng.random((rows, columns)) < 0.4).astype(float)
+    log_odds = -1 + 0.5 * x[:, 0] - 0.5 * x[:, 1] + together * x[:, 2] * x[:, 3]
+    return x, (rng.random(rows) < 1 / (1 + np.exp(-log_odds))).astype(float), rng.integers(0, 2000, rows)
+
+
+class TestPairs:
+    def test_two_traits_that_work_only_together_are_found_and_nothing_else(self):
+        x, won, families = drawn(1, together=1.2)
+        tests = measure_pairs(x, won, np.full(len(won), won.mean()), families, np.triu_indices(12, 1), permutations=99)
+        found = [
+            (int(a), int(b)) for a, b, p in zip(tests.first, tests.second, tests.p_value, strict=True) if p <= 0.05
+        ]
+        assert found == [(2, 3)]
+        assert tests.one_step[np.argmax(np.abs(tests.z))] == pytest.approx(1.2, abs=0.4)
+
+    def test_traits_that_only_add_up_are_no_pair(self):
+        false = 0
+        for seed in range(10, 16):
+            x, won, families = drawn(seed, together=0.0)
+            expected = np.full(len(won), won.mean())
+            tests = measure_pairs(x, won, expected, families, np.triu_indices(12, 1), permutations=39, seed=seed)
+            false += int((tests.p_value <= 0.05).any())
+        assert false <= 2
+
+    def test_the_score_is_that_of_a_model_with_both_columns(self):
+        import statsmodels.api as sm
+
+        x, won, families = drawn(3, together=0.4)
+        design = sm.add_constant(x[:, [0, 1]])
+        null = sm.Logit(won, design).fit(disp=0)
+        tests = measure_pairs(x, won, null.predict(design), families, (np.array([0]), np.array([1])), permutations=9)
+        full = sm.Logit(won, np.column_stack([design, x[:, 0] * x[:, 1]])).fit(disp=0)
+        assert tests.z[0] == pytest.approx(full.tvalues[-1], abs=0.03)
+
+    def test_nothing_to_pair_is_an_empty_answer(self):
+        none = np.array([], dtype=int)
+        assert len(measure_pairs(np.zeros((5, 1)), np.zeros(5), np.full(5, 0.5), np.arange(5), (none, none)).z) == 0
+
+
+class TestBlanks:
+    def test_without_blanks_nothing_moves(self):
+        won, has = np.array([1.0, 1, 0, 0]), np.array([[1], [0], [1], [0]], dtype=bool)
+        low, high = missing_shifts(won, has, np.ones_like(has))
+        assert low[0] == pytest.approx(0)
+        assert high[0] == pytest.approx(0)
+
+    def test_the_band_holds_the_truth_when_blanks_hide_the_level_among_the_lost(self):
+        rng = np.random.default_rng(2)
+        has = rng.random((20_000, 1)) < 0.4
+        won = (rng.random(20_000) < 1 / (1 + np.exp(1 - 0.5 * has[:, 0]))).astype(float)
+        hidden = (rng.random(20_000) < 0.4) & (won == 0) & (has[:, 0] | (rng.random(20_000) < 0.75))
+        known = ~hidden[:, None]
+        odds = [((has & known)[won == y].sum() / (~has & known)[won == y].sum()) for y in (1, 0)]
+        seen = np.log(odds[0] / odds[1])
+        low, high = missing_shifts(won, has & known, known)
+        assert seen > 0.55, "biased: the truth is 0.5"
+        assert seen + low[0] < 0.5 < seen + high[0]
+
+
+class TestPeopleAndPain:
+    def test_a_problem_statement_is_held_against_the_needs_recorded(self):
+        needs = ["late invoices"] * 60 + ["stock gaps"] * 40 + ["late invoices"] * 20 + ["stock gaps"] * 80
+        accounts = pd.DataFrame({"account_id": [f"A{i}" for i in range(200)], "need": pd.Series(needs, dtype="str")})
+        own = accounts.iloc[:100]
+        said = {text: check_statement(text, own, accounts, ["need"]) for text in (
+            "Invoices are chased by hand.", "Stock runs out.", "Nobody sleeps well.", "",
+        )}  # fmt: skip
+        verdicts = [c["verdict"] for c in said.values()]
+        assert verdicts == ["borne out", "contradicted", "not checkable", "not checkable"]
+        assert said["Invoices are chased by hand."]["named"][0]["share"] == 0.6
+        assert said["Nobody sleeps well."]["leading"]["value"] == "late invoices"
+
+    @pytest.mark.parametrize("reason", ["wrong timing", "No decision", "postponed to next year", "Project on hold"])
+    def test_reasons_about_when_are_kept_apart(self, reason):
+        assert TIMING.search(reason)
+
+    @pytest.mark.parametrize("reason", ["price", "missing function", "too small", "competitor"])
+    def test_reasons_about_fit_are_not_taken_for_timing(self, reason):
+        assert not TIMING.search(reason)
+
+    def test_a_persona_carries_what_is_measured_of_its_roles(self):
+        roles = pd.DataFrame(
+            {"role": ["Champion"], "share_won": [0.4], "share_lost": [0.2], "odds_ratio": [2.67], "associated": [True]}
+        )
+        settings = Settings(playbook={"personas": [{"name": "Ally", "roles": ["champion", "guard"]}]})
+        linked = traits.link_personas(settings, roles)
+        assert linked[0]["persona"] == "Ally"
+        assert [e["role"] for e in linked[0]["evidence"]] == ["Champion"]
+
+
+class TestEarlySignals:
+    def test_who_left_before_the_landmark_does_not_count_and_usage_before_it_tells(self):
+        rng = np.random.default_rng(4)
+        n, start = 400, pd.Timestamp("2024-01-01")
+        ids = pd.Series([f"A{i:03d}" for i in range(n)], dtype="str")
+        active = rng.normal(size=n)
+        days = np.where(rng.random(n) < 1 / (1 + np.exp(-1 - 1.2 * active)), 900, 200)
+        days[:40] = 45
+        end = start + pd.to_timedelta(days, unit="D")
+        tables = {
+            "subscriptions": pd.DataFrame({"account_id": ids, "started_at": start, "ended_at": end, "mrr": 100.0}),
+            "usage": pd.DataFrame(
+                {
+                    "account_id": ids,
+                    "period": start + pd.Timedelta(days=10),
+                    "metric": "logins",
+                    "value": np.exp(active),
+                }
+            ),
+        }
+        won = pd.DataFrame(
+            {"opportunity_id": "O" + ids, "account_id": ids, "family_id": ids, "status": "won", "type": "new"}
+        ).assign(owner=None, source=None, motion="new", created_at=start, closed_at=start)
+        found = traits.measure_leading_indicators(won, pd.DataFrame(), tables, as_of=AS_OF).set_index(
+            ["outcome", "day"]
+        )
+        assert found.loc[("retention", 30), "n"] == n
+        assert found.loc[("retention", 60), "n"] == n - 40
+        assert found.loc[("retention", 90), "associated"]
+        assert found.loc[("retention", 90), "low"] > 1
+
+    def test_without_subscriptions_there_is_nothing_to_tell(self):
+        assert traits.measure_leading_indicators(pd.DataFrame(), pd.DataFrame(), {}, as_of=AS_OF).empty
+
+
+class TestEvidence:
+    table = pd.DataFrame(
+        {
+            "scope": ["all", "S1"], "trait": "c1", "level": "yes", "outcome": "win", "n": [100.0, 40.0],
+            "support": [30.0, 12.0], "rate": 0.5, "rate_without": 0.3, "odds_ratio": 2.0, "low": 1.2, "high": 3.0,
+            "adjusted": [1.8, 1.5], "adjusted_low": [1.1, 0.8], "adjusted_high": [2.9, 2.8],
+            "verdict": ["supported", "insufficient"], "n_needed": [np.nan, 300.0], "flags": "", "q_value": 0.01,
+        }
+    )  # fmt: skip
+
+    def test_each_row_has_a_crude_and_an_adjusted_point_and_a_sentence_with_n(self):
+        shown = traits.show_evidence(self.table, "c1")
+        assert shown.forest["what"].tolist() == ["adjusted", "crude", "adjusted", "crude"]
+        assert shown.table["scope"].tolist() == ["all", "S1"]
+        assert shown.sentences[0] == (
+            "c1 is associated with winning in the whole market: odds × 1.80 (1.10–2.90) among alike, n 100, 30 with it."
+        )
+        assert "about 300 observations would settle it" in shown.sentences[1]
+        assert len(traits.show_evidence(self.table, "c1", scope="S1").table) == 1
+
+    @pytest.mark.parametrize(
+        ("name", "given"), [("trait", {"trait": "c2"}), ("outcome", {"trait": "c1", "outcome": "won"})]
+    )
+    def test_what_is_not_there_is_named(self, name, given):
+        with pytest.raises(BadInput, match=f'{name} "'):
+            traits.show_evidence(self.table, **given)
