@@ -316,5 +316,5 @@ def test_on_salvirt_left_out_families_are_ranked_as_well_as_by_the_reference(dat
     undated = Settings(sources={"opportunities": Source(dated=False)})
     check = check_forward(train(made, undated), undated, 1)
     measure = check.measures.set_index("measure").loc["auc"]
-    assert measure["value"] > 0.77
+    assert measure["value"] > 0.79
     assert measure["low"] < 0.804 < measure["high"]

@@ -13,15 +13,26 @@ from icplab.core.stats.multiplicity import benjamini_hochberg
 from icplab.scores.training import Block
 
 MAX_INPUTS = 12  # lines of a card that a person can still read; with the forced ones
-SCREEN_FDR = 0.35  # for prediction a doubtful trait is worth more than for a claim (claims: the traits step, 10 %)
-KEEP_P = 0.10  # a trait that adds nothing given the other selected ones is dropped again
-LEVEL_P = 0.10  # levels of a category that enter when one level carries it
 BEND_P = 0.01  # a number keeps its bend only with evidence
 PRIOR_SD, PRIOR_WEIGHT = 0.3, 2.0  # prior of the spread of effects within a block: worth two effects of 0.3 log odds
 SINGLE_ROUNDS, MAX_ROUNDS = 3, 8  # rounds of selection that add one input; rounds in all
 SPREAD_STEPS, ROUGH_STEPS, NEWTON_STEPS = 8, 4, 25  # of the variances in the fit that counts, and on the way to it
 SELECT_ROWS, SELECT_WINS = 20_000, 2_000  # opportunities, and wins, that are enough to choose inputs; all are fitted
 CLIP_LOGIT = 12.0
+
+
+@dataclass(frozen=True)
+class Strictness:
+    """How much evidence an input needs to enter, to stay, and for a level of its own."""
+
+    screen_fdr: float
+    keep_p: float
+    level_p: float
+
+
+# For likelihood the strongest enter up to the cap and shrinkage does the rest: a doubtful trait is worth more for prediction than
+# for a claim (claims: the traits step, 10 %). Money is multiplied up, so there an input must show itself.
+GENEROUS, STRICT = Strictness(1.0, 1.0, 1.0), Strictness(0.35, 0.10, 0.10)
 
 
 @dataclass(frozen=True)
@@ -87,14 +98,16 @@ def fit_inputs(
 
     Notes
     -----
-    Forward selection by the adjusted score test with Benjamini-Hochberg at SCREEN_FDR among what is left: the strongest few
+    Forward selection by the adjusted score test with Benjamini-Hochberg among what is left: the strongest few
     enter one by one (what a segment explains is then explained), later all that pass together; backward, whatever shows
-    nothing next to the others leaves. One ridge fit follows with a variance per block estimated from the data (empirical
+    nothing next to the others leaves. For likelihood both are generous: see the methodology for what that was measured to be worth. One ridge fit follows with a variance per block estimated from the data (empirical
     Bayes, MacKay's fixed point). Selecting first and fitting few inputs beats the lasso where effects are few and confounded
     with the segment (method.md §5).
     """
     task = _Task.of(outcome, weight, nuisance, clusters, family)
-    chosen, screen = _select(task.part(), list(forced), list(candidates), max_inputs)
+    part = task.part()
+    how = GENEROUS if family == "binomial" else STRICT
+    chosen, screen = _select(part, list(forced), list(candidates), max_inputs, how)
     fit = task.fit([*forced, *chosen])
     kept = _strongest(fit, (*forced, *chosen), max_inputs)
     # A forced input that is worth too little for a line of the card is still adjusted for.
@@ -144,24 +157,40 @@ class _Task:
         wanted = max(SELECT_ROWS, int(SELECT_WINS / rate))
         if len(self.rows) <= wanted:
             return self
-        family = np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, len(self.rows))))
+        # Families are numbered in the order of their ids: every k-th is a fair sample.
+        return self.only(self.families() % (-(-len(self.rows) // wanted)) == 0)
+
+    def families(self) -> np.ndarray:
+        """Number of the family of each row."""
+        number = np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, len(self.rows))))
         place = np.empty(len(self.rows), dtype="int64")
-        place[self.order] = family  # families are numbered in the order of their ids: every k-th is a fair sample
-        kept = np.flatnonzero(place % (-(-len(self.rows) // wanted)) == 0)
-        order = np.argsort(place[kept], kind="stable")
-        starts = np.flatnonzero(np.diff(place[kept][order], prepend=-1))
+        place[self.order] = number
+        return place
+
+    def only(self, which: np.ndarray) -> _Task:
+        """Some of the rows."""
+        kept = np.flatnonzero(which)
+        place = self.families()[kept]
+        order = np.argsort(place, kind="stable")
+        starts = np.flatnonzero(np.diff(place[order], prepend=-1))
         nuisance = [z[kept] for z in self.nuisance]
         return _Task(self.y[kept], self.w[kept], self.rows[kept], nuisance, order, starts, self.family)
 
     def fit(self, blocks: Sequence[Block], steps: int = SPREAD_STEPS) -> _Design:
-        parts = [*(b.matrix(self.rows) for b in blocks), *self.nuisance]
-        matrix = np.hstack([np.ones((len(self.y), 1)), *parts])
-        groups = np.repeat(np.arange(len(parts)), [m.shape[1] for m in parts])
+        matrix = self.design(blocks)
+        wide = [*(b.basis.shape[1] for b in blocks), *(z.shape[1] for z in self.nuisance)]
+        groups = np.repeat(np.arange(len(wide)), wide)
         ridge, penalty = fit_ridge(self.y, self.w, matrix, groups, self.family, steps)
         return _Design(matrix, ridge, penalty)
 
+    def design(self, blocks: Sequence[Block]) -> np.ndarray:
+        """Intercept, inputs and what is adjusted for."""
+        return np.hstack([np.ones((len(self.y), 1)), *(b.matrix(self.rows) for b in blocks), *self.nuisance])
 
-def _select(task: _Task, forced: list[Block], candidates: list[Block], most: int) -> tuple[list[Block], pd.DataFrame]:
+
+def _select(
+    task: _Task, forced: list[Block], candidates: list[Block], most: int, how: Strictness
+) -> tuple[list[Block], pd.DataFrame]:
     """Chosen candidates (with the columns that carry them), and the screen each candidate was last seen on."""
     chosen: dict[int, Block] = {}
     screen = pd.DataFrame()
@@ -173,12 +202,12 @@ def _select(task: _Task, forced: list[Block], candidates: list[Block], most: int
             task, [candidates[i] for i in left], task.fit([*forced, *chosen.values()], ROUGH_STEPS)
         ).set_axis(left)
         screen = fresh.combine_first(screen) if len(screen) else fresh
-        passed = fresh[fresh["q_value"] <= SCREEN_FDR].sort_values(["p_value", "name"], kind="stable")
+        passed = fresh[fresh["q_value"] <= how.screen_fdr].sort_values(["p_value", "name"], kind="stable")
         passed = passed.head(1 if step < SINGLE_ROUNDS else max(most - len(chosen), 0))
         if passed.empty:
             break
-        chosen |= {int(i): _columns_of(candidates[int(i)], fresh.loc[i]) for i in passed.index}
-    return _drop_unneeded(task, forced, [chosen[i] for i in sorted(chosen)]), screen.sort_index()
+        chosen |= {int(i): _columns_of(candidates[int(i)], fresh.loc[i], how.level_p) for i in passed.index}
+    return _drop_unneeded(task, forced, [chosen[i] for i in sorted(chosen)], how.keep_p), screen.sort_index()
 
 
 def fit_ridge(
@@ -280,7 +309,7 @@ def _p_values(block: Block, score: np.ndarray, variance: np.ndarray) -> tuple[fl
     return min(1.0, 2 * min(p_all, p_one)), p_all <= p_one, z
 
 
-def _columns_of(block: Block, row: pd.Series) -> Block:
+def _columns_of(block: Block, row: pd.Series, level_p: float) -> Block:
     """The block with the columns that carry it: a bend, or single levels, only with evidence of their own."""
     from scipy.special import ndtr
 
@@ -290,20 +319,20 @@ def _columns_of(block: Block, row: pd.Series) -> Block:
         return block.only(np.array([True, *(p[1:] < BEND_P)]))
     if row["diffuse"] or len(z) == 1:
         return block
-    return block.only((p < LEVEL_P) | (p == p.min()))
+    return block.only((p < level_p) | (p == p.min()))
 
 
-def _drop_unneeded(task: _Task, forced: list[Block], chosen: list[Block]) -> list[Block]:
+def _drop_unneeded(task: _Task, forced: list[Block], chosen: list[Block], keep_p: float) -> list[Block]:
     """Chosen blocks without those that show nothing next to the others.
 
     One at a time: two traits that say the same thing are each unneeded given the other, but not both.
     """
-    while (unneeded := _least_needed(task.fit([*forced, *chosen], ROUGH_STEPS), forced, chosen)) is not None:
+    while (unneeded := _least_needed(task.fit([*forced, *chosen], ROUGH_STEPS), forced, chosen, keep_p)) is not None:
         chosen = [b for b in chosen if b is not unneeded]
     return chosen
 
 
-def _least_needed(fit: _Design, forced: Sequence[Block], chosen: Sequence[Block]) -> Block | None:
+def _least_needed(fit: _Design, forced: Sequence[Block], chosen: Sequence[Block], keep_p: float) -> Block | None:
     """The chosen block that shows least next to the others, if it shows too little to stay."""
     from scipy.special import chdtrc
 
@@ -315,7 +344,7 @@ def _least_needed(fit: _Design, forced: Sequence[Block], chosen: Sequence[Block]
         p_values.append(float(chdtrc(len(beta), float(beta @ np.linalg.solve(cov, beta)))))
         at = part.stop
     worst = int(np.argmax(p_values)) if p_values else -1
-    return chosen[worst] if p_values and p_values[worst] > KEEP_P else None
+    return chosen[worst] if p_values and p_values[worst] > keep_p else None
 
 
 def _strongest(fit: _Design, blocks: Sequence[Block], most: int) -> list[Block]:

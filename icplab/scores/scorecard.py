@@ -14,6 +14,7 @@ from icplab.scores.fit import Fitted, fit_inputs
 from icplab.scores.training import Training, one_hot
 
 POINTS_PER_LOGIT = 10  # 7 points double the odds; rounding to whole points then costs less than .002 of AUC
+MIN_SPREAD = 2  # points between the best and the worst level, below which an input is not worth a line of the card
 # The posterior of the effects leaves out which traits were chosen and what the card cannot see. Widened by this factor, the
 # stated tier confidence (mean .915) agreed with the oracle's tier (.897) over six simulated markets, bin by bin.
 DRAW_SPREAD = 2.0
@@ -43,7 +44,7 @@ def build_card(fitted: Fitted, *, opportunity: bool = False) -> tuple[int, tuple
         if block.item.kind in ("flag", "item"):
             worth, missing = worth - worth[0], -worth[0]
         points = tuple(int(p) for p in np.rint(worth))
-        if any(points):
+        if np.ptp(points) >= MIN_SPREAD:
             inputs.append(replace(block.item, points=points, missing=int(np.rint(missing))))
     return -int(sum(min(i.points) for i in inputs)), tuple(inputs)
 
