@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -62,7 +63,34 @@ def win_rates(seed: int, n: int) -> dict[str, float]:
         },
         **{f"{who}_order": float(rate["P2"] > rate["P1"]) for who, rate in (("icplab", found), ("naive", naive))},
         **{f"decided_{s}": float(count[s]) for s in truth.index},
+        **{f"se_{s}": se for s, se in _standard_errors(opportunities, segment, settings.plan.horizon_days).items()},
     }
+
+
+def _standard_errors(opportunities: pd.DataFrame, segment: pd.Series, horizon: int) -> dict[str, float]:
+    """Standard error of the Aalen-Johansen probability per segment, the efficient one where no shape is assumed.
+
+    Delta method over independent opportunities (Marubini and Valsecchi 1995, section 10.2.2).
+    """
+    closed = opportunities["closed_at"].where(opportunities["status"] != "open", AS_OF)
+    day = (closed - opportunities["created_at"]).dt.days
+    found = {}
+    for name, part in opportunities.assign(day=day).groupby(opportunities["account_id"].map(segment)):
+        part = part[part["created_at"].notna() & (part["day"] >= 0)]
+        kinds = pd.crosstab(part["day"], part["status"]).reindex(columns=["won", "lost", "open"], fill_value=0)
+        left = kinds.sum(axis=1).to_numpy(dtype=float)
+        at_risk, won = left[::-1].cumsum()[::-1], kinds["won"].to_numpy(dtype=float)
+        ended = won + kinds["lost"].to_numpy(dtype=float)
+        before = np.append(1.0, np.cumprod(1 - ended / at_risk)[:-1])
+        kept = kinds.index.to_numpy() <= horizon
+        at_risk, won, ended, before = (v[kept] for v in (at_risk, won, ended, before))
+        incidence = np.cumsum(before * won / at_risk)
+        ahead = incidence[-1] - incidence
+        with np.errstate(divide="ignore", invalid="ignore"):
+            first = np.where(at_risk > ended, ahead**2 * ended / (at_risk * (at_risk - ended)), 0.0)
+        second = before**2 * won * (at_risk - won) / at_risk**3
+        found[str(name)] = float(np.sqrt((first + second - 2 * ahead * before * won / at_risk**2).sum()))
+    return found
 
 
 def pooled_rates(seed: int, segments: int = 12) -> dict[str, float]:
@@ -181,6 +209,13 @@ def summarise(results: dict[str, list[dict]]) -> list[tuple[str, str, str, str]]
                 pd.concat([frame[f"{who}_{s}"] for s in ("P1", "P2")]).abs() <= 0.015 for who in ("icplab", "naive")
             ]
             lines.append(("K1 n=2,000, both: error ≤ 1.5 points", *map(share, both), "≥ 80 %"))
+            for s, name in (("P1", "fast"), ("P2", "slow")):
+                best = [_within(0.015 / se) for se in frame[f"se_{s}"]]
+                spread, se = frame[f"icplab_{s}"].std(), np.sqrt((frame[f"se_{s}"] ** 2).mean())
+                about = f"K1 n=2,000, {name}: reached with no bias and the standard error"
+                lines.append(
+                    (about, f"{100 * np.mean(best):.1f} %", "", f"SE {100 * se:.2f}, spread {100 * spread:.2f}")
+                )
         order = [share(frame[f"{who}_order"]) for who in ("icplab", "naive")]
         lines.append((f"K1 n={n:,}: slow above fast", *order, "≥ 95 %" if n == 2000 else ""))
     frame = pd.DataFrame(results["K4"])
@@ -195,6 +230,11 @@ def summarise(results: dict[str, list[dict]]) -> list[tuple[str, str, str, str]]
             target = "≤ 5 %" if key.startswith(("false", "any")) else "≥ 95 %"
             lines.append((f"{scenario}: {key.replace('_', ' ')}", *both, target))
     return lines
+
+
+def _within(ratio: float) -> float:
+    """P(|N(0, 1)| <= ratio)."""
+    return math.erf(ratio / math.sqrt(2))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -344,3 +344,35 @@ def test_a_page_whose_settings_left_the_plan_says_that_it_is_exploratory(tmp_pat
     assert same.exploratory == ()
     assert other.exploratory == ("plan.window_days is 90, was 730 when this run began",)
     assert any("plan.window_days is 90" in value for _, value in header_facts(other))
+
+
+def test_the_mean_deal_is_known_by_its_coefficient_of_variation():
+    deals = market(400).assign(status="won", acv=np.tile([50.0, 150.0], 200))
+    table = align.measure_reach(deals, pd.DataFrame({"account_id": ["a"]}), no_traits(), Settings())
+    row = table.set_index("question").loc["the mean value of a deal"]
+    assert row["half_width"] == pytest.approx(1.96 * 0.5 / np.sqrt(400), rel=0.01)
+    assert (row["counts"], row["verdict"]) == ("won opportunities with an amount", "yes")
+    assert row["n_needed"] == pytest.approx((1.96 * 0.5 / 0.2) ** 2, abs=1.5)
+
+
+def test_customers_kept_are_counted_by_family_among_those_of_a_year_ago():
+    accounts = pd.DataFrame({"account_id": ["a", "b", "c", "d"], "family_id": ["f", "f", "c", "d"]})
+    start, end = pd.Timestamp("2024-01-01"), pd.Timestamp("2026-01-01")
+    subscriptions = pd.DataFrame(
+        {
+            "account_id": ["a", "b", "c", "d"],
+            "started_at": [start, start, start, pd.Timestamp("2026-03-01")],
+            "ended_at": [end, pd.NaT, end, pd.NaT],
+            "mrr": 10.0,
+        }
+    )
+    given = (market(100), accounts, no_traits(), Settings(), subscriptions, pd.Timestamp("2026-06-30"))
+    row = align.measure_reach(*given).set_index("question").loc["the share of customers kept for a year"]
+    low, high = wilson(1, 2)  # of f and c, f still pays
+    assert row["n"] == 2
+    assert row["half_width"] == pytest.approx(float((high - low) / 2))
+    assert row["verdict"] == "not enough evidence"
+
+
+def no_traits() -> pd.DataFrame:
+    return pd.DataFrame({"trait": [], "excluded": []})

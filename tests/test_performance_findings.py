@@ -266,6 +266,18 @@ def test_an_order_that_depends_on_the_allocation_is_said():
     assert not list(found._allocations(kpis))
 
 
+def test_levels_behind_the_cheapest_that_change_places_with_the_allocation_are_said():
+    values = {"new_logo": (50.0, 100.0, 140.0), "new_logo_by_accounts": (50.0, 150.0, 110.0)}
+    rows = [(basis, level, v) for basis, three in values.items() for level, v in zip("abc", three, strict=True)]
+    kpis = pd.DataFrame(rows, columns=["basis", "level", "value"]).assign(
+        kpi="cac", n=90.0, cut="region", period="all", status="ok"
+    )
+    (said,) = found._allocations(kpis)
+    assert said.numbers["order_changes"]
+    assert "“b”, “c” change places" in said.sentence
+    assert "“a”" not in said.sentence
+
+
 def test_the_waterfall_of_retention_adds_up_and_equals_nrr():
     accounts = pd.DataFrame({"account_id": list("abcde"), "family_id": ["f", "f", "c", "d", "e"]})
     old, new = pd.Timestamp("2024-01-01"), pd.Timestamp("2026-01-01")

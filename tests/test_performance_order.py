@@ -12,6 +12,7 @@ from icplab import features, performance
 from icplab.core.config import Settings
 from icplab.core.schema import CANONICAL
 from icplab.core.stats.intervals import wilson
+from icplab.performance import kpis
 from icplab.performance.cuts import find_levels, usual_cuts
 
 
@@ -145,3 +146,16 @@ def test_effort_by_month_is_the_same_from_events_and_from_their_summary(tables, 
     two, same = effort_by_month(summary, CANONICAL["activities"].empty(), as_of)
     assert unit == same
     pd.testing.assert_frame_equal(one, two, check_dtype=False)
+
+
+def test_the_artefact_says_how_much_of_an_order_is_known():
+    spread = {"cut": "segment", "period": "all", "kpi": "win_rate", "basis": "closed", "_scale": "rate"}
+    table = pd.DataFrame({"level": ["tiny", "a", "b"], "value": [0.6, 0.4, 0.2], "n": [5.0, 400.0, 400.0]}).assign(
+        **spread, _units=[5.0, 400.0, 400.0], _spread=lambda t: np.sqrt(t["value"] * (1 - t["value"]) / t["n"])
+    )
+    found = kpis._pooled(table).set_index("level")
+    assert found["p_best"].sum() == pytest.approx(1)
+    assert (found.loc["tiny", "rank_low"], found.loc["tiny", "rank_high"]) == (1, 3)
+    assert (found.loc["a", "rank_high"], found.loc["b", "rank_low"]) == (2, 2)
+    dearest = kpis._pooled(table.assign(kpi="cac", _scale="log", _spread=[0.4, 0.05, 0.05])).set_index("level")
+    assert dearest["p_best"].idxmax() == "b"

@@ -163,9 +163,7 @@ def _cannot_tell(reach: pd.DataFrame) -> Iterator[Finding]:
     """Questions that more data would settle."""
     open_questions = reach[reach["verdict"] != "yes"]
     for row in open_questions.to_dict("records"):
-        needed = (
-            "" if pd.isna(row["n_needed"]) else f"; about {row['n_needed']:,.0f} closed opportunities would settle it"
-        )
+        needed = "" if pd.isna(row["n_needed"]) else f"; about {row['n_needed']:,.0f} {row['counts']} would settle it"
         if row["unit"] == "ratio":
             size = "no odds ratio" if pd.isna(row["half_width"]) else f"only odds ratios above {row['half_width']:.1f}"
             said = f"{size} would be found"
@@ -173,7 +171,7 @@ def _cannot_tell(reach: pd.DataFrame) -> Iterator[Finding]:
             said = (
                 "there is nothing to go by"
                 if pd.isna(row["half_width"])
-                else f"known to ±{100 * row['half_width']:.0f} points"
+                else f"known to ±{100 * row['half_width']:.0f} {'% of it' if row['unit'] == 'relative' else 'points'}"
             )
         yield Finding(
             "insufficient-evidence",

@@ -14,6 +14,8 @@ from icplab.core.stats.intervals import LEVEL, wilson
 # Half-widths at which a question counts as settled, as rates: the usual size of a difference that changes a decision.
 SETTLED = 0.05
 SETTLED_GROUP = 0.10
+SETTLED_VALUE = 0.20  # of a mean deal, as a share of itself
+_WORDS = ("question", "unit", "counts", "verdict")
 SHARES = (0.10, 0.30)  # prevalence of a trait asked about
 TRAIT_RATIO = 1.6  # odds ratio of a trait that is worth acting on
 TIER_RATIO = 2.0  # odds ratio between tiers that is worth working them differently
@@ -23,7 +25,12 @@ CLUSTERING = 1.3  # variance of clustered against independent opportunities, unt
 
 
 def measure_reach(
-    opportunities: pd.DataFrame, accounts: pd.DataFrame, catalogue: pd.DataFrame, settings: Settings
+    opportunities: pd.DataFrame,
+    accounts: pd.DataFrame,
+    catalogue: pd.DataFrame,
+    settings: Settings,
+    subscriptions: pd.DataFrame | None = None,
+    as_of: pd.Timestamp | None = None,
 ) -> pd.DataFrame:
     """Can these data tell? Per question: how wide the interval is at this n, and the n that would settle it.
 
@@ -35,20 +42,24 @@ def measure_reach(
         Candidate traits, of which the number that is tested follows.
     settings : Settings
         `[plan] minimum_n, max_segments, fdr`.
+    subscriptions, as_of : DataFrame and Timestamp, optional
+        Canonical table and the day up to which it counts; without them nothing is asked about customers who stay.
 
     Returns
     -------
     DataFrame
-        `question, n` (closed opportunities behind it), `half_width` (of the 95 % interval, as a rate; for traits and
-        tiers the smallest odds ratio that would be found), `unit` says which, `wanted`, `n_needed` (closed opportunities in all), `verdict` (`yes`,
-        `not enough evidence`), in the order of the steps.
+        `question, n` (behind it), `half_width` (of the 95 % interval: a `fraction` for rates, a share of the value itself,
+        `relative`, for money; for traits and tiers the smallest odds `ratio` that would be found), `unit` says which,
+        `wanted`, `n_needed` (in all), `counts` (what both n count: closed or won opportunities, customers), `verdict`
+        (`yes`, `not enough evidence`), in the order of the steps.
 
     Notes
     -----
     Wilson half-widths on n divided by the clustering of opportunities in families, measured where there are enough.
     A trait is asked for with a two-sample normal test at 80 % power and the level that false-discovery control leaves
-    to the first of all candidates (Fleiss, Levin and Paik 2003, section 4.2). They are orders of magnitude, made
-    before looking at effects.
+    to the first of all candidates (Fleiss, Levin and Paik 2003, section 4.2). A mean deal is known by its coefficient of
+    variation with families as units; customers kept is a rate of families. They are orders of magnitude, made before
+    looking at effects.
     """
     closed = opportunities[opportunities["status"] != "open"]
     n, rate = len(closed), float((closed["status"] == "won").mean()) if len(closed) else 0.25
@@ -75,16 +86,18 @@ def measure_reach(
             *(tier, n, rate, deff, 1, TIER_RATIO, 1 - LEVEL),
         ),
     ]
+    rows += [*_value_rows(opportunities), *_kept_rows(accounts, subscriptions, as_of)]
     table = pd.DataFrame(rows)
-    return table.astype({c: "str" if c in ("question", "verdict", "unit") else "float64" for c in table})
+    return table.astype({c: "str" if c in _WORDS else "float64" for c in table})
 
 
 def show_reach(reach: pd.DataFrame) -> pd.DataFrame:
-    """`measure_reach` in words: `question, n, known_to, wanted, n_needed, verdict`, sizes printed with their unit."""
+    """`measure_reach` in words: `question, n, counts, known_to, wanted, n_needed, verdict`, sizes printed with their unit."""
     return pd.DataFrame(
         {
             "question": reach["question"],
             "n": reach["n"],
+            "counts": reach["counts"],
             "known_to": _sizes(reach["half_width"], reach["unit"], above="odds ratios above "),
             "wanted": _sizes(reach["wanted"], reach["unit"], above="odds ratio "),
             "n_needed": reach["n_needed"],
@@ -116,7 +129,14 @@ def _n_for(rate: float, half: float) -> float:
 
 
 def _row(
-    question: str, n: float, half: float, wanted: float, needed: float, unit: str, settled: bool
+    question: str,
+    n: float,
+    half: float,
+    wanted: float,
+    needed: float,
+    unit: str,
+    settled: bool,
+    counts: str = "closed opportunities",
 ) -> dict[str, Any]:
     return {
         "question": question,
@@ -125,6 +145,7 @@ def _row(
         "wanted": wanted,
         "unit": unit,
         "n_needed": needed,
+        "counts": counts,
         "verdict": "yes" if settled else "not enough evidence",
     }
 
@@ -186,6 +207,52 @@ def _quarter_row(closed: pd.DataFrame, rate: float, deff: float) -> dict[str, An
     return _row(question, np.floor(n), half, SETTLED_GROUP, needed, "fraction", bool(n) and half <= SETTLED_GROUP)
 
 
+def _value_rows(opportunities: pd.DataFrame) -> list[dict[str, Any]]:
+    """How well the mean won deal is known, of all and of a segment, as a share of itself."""
+    won = opportunities[(opportunities["status"] == "won")]
+    deals = won[won["acv"] > 0] if "acv" in won else won.iloc[:0]
+    n, spread = len(deals), np.nan
+    if n > 1:
+        mean = float(deals["acv"].mean())
+        gaps = (deals["acv"] / mean - 1).groupby(deals["family_id"]).sum()
+        spread = float(np.sqrt((gaps**2).sum() * len(gaps) / max(len(gaps) - 1, 1) / n))  # of one deal, clustered
+    rows = []
+    for question, share in (("the mean value of a deal", 1.0), ("the mean deal of a segment with 20% of deals", 0.2)):
+        half = 1.96 * spread / np.sqrt(n * share) if n > 1 else np.nan
+        needed = np.ceil((1.96 * spread / SETTLED_VALUE) ** 2 / share)
+        settled = bool(half <= SETTLED_VALUE) and n * share >= 2
+        given = (question, np.floor(n * share), half, SETTLED_VALUE, needed, "relative", settled)
+        rows.append(_row(*given, "won opportunities with an amount"))
+    return rows
+
+
+def _kept_rows(
+    accounts: pd.DataFrame, subscriptions: pd.DataFrame | None, as_of: pd.Timestamp | None
+) -> list[dict[str, Any]]:
+    """How well it is known how many customers stay for a year, of all and of a segment."""
+    if subscriptions is None or as_of is None or not len(subscriptions):
+        return []
+    then, now = (
+        subscriptions.loc[
+            (subscriptions["started_at"] <= day) & ~(subscriptions["ended_at"] <= day) & (subscriptions["mrr"] > 0),
+            "account_id",
+        ]
+        for day in (as_of - pd.DateOffset(months=12), as_of)
+    )
+    family = accounts.set_index("account_id")["family_id"]
+    before, still = (set(ids.map(family).dropna()) for ids in (then, now))
+    n, rate = len(before), len(before & still) / len(before) if before else 0.9
+    of = "customers of a year ago"
+    rows = []
+    for question, share, wanted in (
+        ("the share of customers kept for a year", 1.0, SETTLED),
+        ("the share kept of a segment with 20% of customers", 0.2, SETTLED_GROUP),
+    ):
+        half, needed = _half_width(rate, n * share), np.ceil(_n_for(rate, wanted) / share)
+        rows.append(_row(question, np.floor(n * share), half, wanted, needed, "fraction", half <= wanted, of))
+    return rows
+
+
 def _tier_share(accounts: pd.DataFrame, settings: Settings) -> float:
     """Share of accounts that tier 1 has room for; without a capacity the best fifth."""
     capacity, n = settings.capacity.tier_1, max(len(accounts), 1)
@@ -196,4 +263,6 @@ def _sizes(values: pd.Series, units: pd.Series, above: str) -> pd.Series:
     """Half-widths as points of rate, ratios as ratios; a dash where there is nothing to go by."""
     points = "±" + (100 * values).round(0).astype("Int64").astype("str") + " points"
     ratios = above + values.round(1).astype("str")
-    return points.where(units == "fraction", ratios).where(values.notna(), formats.MISSING).astype("str")
+    shares = "±" + (100 * values).round(0).astype("Int64").astype("str") + " % of it"
+    said = points.where(units == "fraction", shares.where(units == "relative", ratios))
+    return said.where(values.notna(), formats.MISSING).astype("str")

@@ -468,6 +468,9 @@ _ARTEFACTS = (
         pooled number : partially pooled estimate over the levels of the cut
         pooled_low number : lower end
         pooled_high number : upper end
+        p_best rate : chance of truly being the best level of the cut, from the pooled posterior
+        rank_low count : best rank that the data allow (95 %); 1 is the best, for costs and days the lowest
+        rank_high count : worst rank that the data allow
         status category * in=ok|insufficient|not_measured : whether it can be used
         note text : what to know about it
         """,

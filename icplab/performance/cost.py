@@ -113,11 +113,9 @@ def spend_period(facts: Facts) -> Period | None:
 
 def no_spend(facts: Facts) -> str:
     """Why spend measures no cost of a customer; empty where it does."""
-    if not facts.settings.dated:
-        return NO_DATES
-    if not len(facts.spend):
-        return "there is no spend table"
-    return facts.unmeasured.get("spend", "") or _missing_months(facts.spend["month"])
+    if "no_spend" not in facts.common:
+        facts.common["no_spend"] = _why_no_spend(facts)
+    return facts.common["no_spend"]
 
 
 def monthly_margin(piece: Slice, won: pd.DataFrame) -> Figure:
@@ -196,6 +194,14 @@ def _direct(piece: Slice, period: Period) -> tuple[float, float]:
     months = spend["month"].between(period.spent_from, period.spent_to)
     named = spend[months & spend[column].isin(piece.facts.levels)]
     return float(named.loc[named[column] == piece.level, "amount"].sum()), float(named["amount"].sum())
+
+
+def _why_no_spend(facts: Facts) -> str:
+    if not facts.settings.dated:
+        return NO_DATES
+    if not len(facts.spend):
+        return "there is no spend table"
+    return facts.unmeasured.get("spend", "") or _missing_months(facts.spend["month"])
 
 
 def _missing_months(month: pd.Series) -> str:

@@ -88,13 +88,13 @@ def _of_deals(facts: Facts, period: Period | None) -> Array:
     worked = pd.Series(spent & deals["new"].to_numpy(dtype=bool), index=deals.index)
     again = deals["account"].where(worked).duplicated() & worked & (deals["account"] >= 0)
     acv = deals["acv"].fillna(0.0).clip(lower=0.0).to_numpy(dtype=float)
-    won = (deals["won"] & facts.inside(deals["closed_at"])).to_numpy(dtype=float)
+    won = (deals["won"] & deals["closed_in"]).to_numpy(dtype=float)
     profit = np.where((won > 0) & (acv > 0), acv * deals["margin_rate"].to_numpy(dtype=float), 0.0)
     columns = {
         "worked_new": worked,
         "worked_all": spent,
         "accounts_new": worked & ~again,
-        "opportunities": facts.inside(deals["created_at"]),
+        "opportunities": deals["created_in"],
         "pipeline": deals["open"].to_numpy(dtype=float) * acv,
         "won_value": won * acv,
         "gross_profit": profit,

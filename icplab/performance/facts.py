@@ -84,9 +84,7 @@ class Facts:
 
     def inside(self, dates: pd.Series) -> pd.Series:
         """Whether each date lies in the window; without dates at all, every row does."""
-        if not self.settings.dated:
-            return pd.Series(True, index=dates.index)
-        return dates.notna() & (dates <= self.as_of) & (True if self.start is None else dates > self.start)
+        return is_inside(dates, self.start, self.as_of, self.settings)
 
 
 @dataclass(frozen=True)
@@ -113,6 +111,13 @@ class Slice:
     def drawn(self, totals: npt.NDArray) -> npt.NDArray[np.float64]:
         """The resampled sum of totals per unit, one value a replicate."""
         return (self.weights @ totals.astype(np.float32)).astype(float)
+
+
+def is_inside(dates: pd.Series, start: pd.Timestamp | None, as_of: pd.Timestamp, settings: Settings) -> pd.Series:
+    """Whether each date lies in the window; without dates at all, every row does."""
+    if not settings.dated:
+        return pd.Series(True, index=dates.index)
+    return dates.notna() & (dates <= as_of) & (True if start is None else dates > start)
 
 
 def build_facts(
@@ -155,7 +160,16 @@ def build_facts(
     frames["cycles"], funnel = lead_cycles(frames["leads"], frames["opportunities"], as_of)
     frames["leads"] = lead_facts(frames["leads"])
     steps, stages = stage_dates(frames["stage_history"], frames["opportunities"], as_of)
-    frames["opportunities"] = frames["opportunities"].join(steps)
+    frames["opportunities"] = (
+        frames["opportunities"]
+        .join(steps)
+        .assign(
+            **{
+                c: is_inside(frames["opportunities"][f"{c[:-3]}_at"], start, as_of, settings)
+                for c in ("created_in", "closed_in")
+            }
+        )
+    )
     n_units = _number_units(frames, families)
     columns = {n: (*c, "unit", "account", "level") for n, c in _MEASURED.items()}
     columns["opportunities"] += tuple(f"step_{i}" for i in range(len(stages)))
@@ -217,7 +231,7 @@ def slice_level(facts: Facts, cut: str, level: int | None) -> Slice:
 _MEASURED = {
     "opportunities": (
         *("created_at", "closed_at", "open", "won", "lost", "new", "no_decision", "new_logo", "cause", "days"),
-        *("quarter", "acv", "margin_rate"),
+        *("quarter", "acv", "margin_rate", "created_in", "closed_in"),
     ),
     "subscriptions": ("started_at", "ended_at", "mrr", "gross_margin"),
     "activities": ("met",),

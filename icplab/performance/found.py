@@ -25,6 +25,7 @@ from icplab.performance.traps import (
 STEP = "20_performance"
 FALSE_ALARM = 0.05  # over all tests of one kind in a run
 SHORTFALL = 0.10  # smaller gaps to plan are not worth a warning
+SHOWN = 4  # levels named in a sentence
 SHARED_BY = {
     "new_logo": "opportunities worked",
     "new_logo_by_accounts": "accounts worked",
@@ -220,6 +221,8 @@ def _allocations(kpis: pd.DataFrame) -> Iterator[Finding]:
             continue
         cheapest = table.idxmin()
         if cheapest.nunique() == 1:
+            if cut in moved:
+                yield _order_moves(str(cut), places[places["cut"] == cut], len(table))
             continue
         dearer = max(float(table.at[a, b] / table[b].min()) - 1 for b in table for a in cheapest)
         said = "; ".join(f"“{formats.plain(level, 40)}” by {SHARED_BY.get(str(b), b)}" for b, level in cheapest.items())
@@ -232,6 +235,22 @@ def _allocations(kpis: pd.DataFrame) -> Iterator[Finding]:
             {"levels": len(table), "allocations": table.shape[1], "dearer": dearer, "order_changes": cut in moved},
             "Book spend directly on the level that causes it before comparing CAC.",
         )
+
+
+def _order_moves(cut: str, places: pd.DataFrame, levels: int) -> Finding:
+    """The cheapest level is the same however spend is shared out, but others change places."""
+    moved = places[places["allocation_dependent"].astype(bool)].sort_values(["new_logo", "level"])
+    names = ", ".join(f"“{formats.plain(level, 40)}”" for level in moved["level"][:SHOWN])
+    more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
+    return _finding(
+        "allocation-dependent",
+        "info",
+        cut,
+        f"The order of {formats.plain(cut)} by the cost of a new customer depends on how shared spend is shared out: {names}"
+        f"{more} change places by more than a fifth either way.",
+        {"levels": levels, "allocations": 3, "moved": len(moved), "order_changes": True},
+        "Book spend directly on the level that causes it before comparing CAC.",
+    )
 
 
 def _not_measured(kpis: pd.DataFrame) -> Iterator[Finding]:

@@ -10,13 +10,15 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import ARTEFACTS
-from icplab.core.stats.pooling import pool_estimates, pool_rates, steady_trials
+from icplab.core.stats.pooling import draw_estimates, draw_rates, pool_estimates, pool_rates, steady_trials
+from icplab.core.stats.ranking import rank_intervals
 from icplab.core.stats.resample import REPLICATES
 from icplab.performance.cuts import COHORT, CROSS, find_levels
 from icplab.performance.facts import Facts, Slice, build_facts, set_levels, slice_level
 from icplab.performance.funnel import measure_funnel
 from icplab.performance.money import measure_money, measure_won
 from icplab.performance.pipeline import measure_pipeline
+from icplab.performance.ranks import DRAWS, LOWER_IS_BETTER
 from icplab.performance.rows import Row
 from icplab.performance.steps import measure_steps
 from icplab.performance.targets import measure_attainment
@@ -87,7 +89,8 @@ def measure_kpis(
     -------
     DataFrame
         Rows of the artefact `kpis`, sorted by its key. `value, low, high` (95 %) in `unit`; `n` observations;
-        `pooled…` the partially pooled estimate over the levels of the cut (null for `all` and for quarters);
+        `pooled…` the partially pooled estimate over the levels of the cut (null for `all` and for quarters), `p_best,
+        rank_low, rank_high` what is known of their order (best: lowest for costs and days);
         `status` `insufficient` below the minimum, `not_measured` (no value) with the reason in `note`.
 
     Raises
@@ -180,8 +183,11 @@ def build_curves(
     as_of: pd.Timestamp,
     cut: str = "all",
     levels: pd.Series | None = None,
+    whole: bool = False,
 ) -> pd.DataFrame:
     """Cumulative incidence of winning by days since creation, one row per level and day, for a step chart.
+
+    With `whole` the curve of all opportunities comes first, as the level `all`.
 
     Returns
     -------
@@ -197,6 +203,8 @@ def build_curves(
     if levels is None and cut != "all":
         levels = find_levels(cut, accounts, opportunities, settings)
     parts = [_curve_of(piece) for piece in _slices(facts, cut, levels)]
+    if whole and levels is not None:
+        parts.insert(0, _curve_of(slice_level(facts, "all", None)))
     return pd.concat(parts, ignore_index=True)[columns]
 
 
@@ -233,10 +241,10 @@ def _measure_level(piece: Slice) -> list[Row]:
 
 
 def _pooled(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the partially pooled columns, one population per key figure and basis."""
+    """Add the partially pooled columns and the order of the levels, one population per key figure and basis."""
     whole = (table["period"] == "all") & (table["_scale"] != "")
     wanted = whole & (table["basis"].isin(POOLED_BASES) | table["basis"].str.startswith("within_"))
-    columns = ["pooled", "pooled_low", "pooled_high"]
+    columns = ["pooled", "pooled_low", "pooled_high", "p_best", "rank_low", "rank_high"]
     parts = [
         _pool_group(group)[columns].set_index(group.index)
         for _, group in table[wanted].groupby(["kpi", "basis"], sort=True)
@@ -247,14 +255,28 @@ def _pooled(table: pd.DataFrame) -> pd.DataFrame:
 
 def _pool_group(group: pd.DataFrame) -> pd.DataFrame:
     scale, value = group["_scale"].iloc[0], group["value"].to_numpy()
+    spread = group["_spread"].to_numpy()
     if scale == "rate":
         trials = steady_trials(value, group["_spread"] ** 2, group["n"], group["_units"])
-        return pool_rates(value * trials, trials, ranks=False)
+        return _ranked(
+            group, pool_rates(value * trials, trials, ranks=False), draw_rates(value * trials, trials, DRAWS, 0)
+        )
     if scale == "linear":
-        return pool_estimates(value, group["_spread"].to_numpy(), ranks=False)
+        drawn = draw_estimates(value, spread, DRAWS, 0)
+        return _ranked(group, pool_estimates(value, spread, ranks=False), drawn)
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = pool_estimates(np.log(value), group["_spread"].to_numpy(), ranks=False)
-    return logs.assign(**{c: np.exp(logs[c]) for c in ("pooled", "pooled_low", "pooled_high")})
+        value = np.log(value)
+    logs = pool_estimates(value, spread, ranks=False)
+    pooled = logs.assign(**{c: np.exp(logs[c]) for c in ("pooled", "pooled_low", "pooled_high")})
+    return _ranked(group, pooled, draw_estimates(value, spread, DRAWS, 0))
+
+
+def _ranked(group: pd.DataFrame, pooled: pd.DataFrame, draws: npt.NDArray[np.float64]) -> pd.DataFrame:
+    """Add the chance of being the best and the range of ranks, from draws of the pooled posterior."""
+    if not np.isfinite(draws).all():
+        return pooled.assign(rank_low=np.nan, rank_high=np.nan)
+    better = -draws if group["kpi"].iloc[0] in LOWER_IS_BETTER else draws
+    return pooled.drop(columns="p_best").join(rank_intervals(better))
 
 
 def _as_artefact(table: pd.DataFrame) -> pd.DataFrame:

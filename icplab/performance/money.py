@@ -35,7 +35,7 @@ _UNITS = {(kpi, basis): unit for kpi, basis, unit in MONEY_KPIS}
 def measure_money(piece: Slice) -> Iterator[Row]:
     """Rows of won_amount, acv, cac, payback_months, ltv, ltv_cac, grr, nrr and expansion of one level."""
     deals = piece.tables["opportunities"]
-    won = deals[deals["won"] & piece.facts.inside(deals["closed_at"])]
+    won = deals[deals["won"] & deals["closed_in"]]
     yield from measure_won(piece)
     if not piece.facts.by_account:
         # Spend is shared by opportunities, so the cost of a customer can be told; what accounts are worth cannot.
@@ -50,7 +50,7 @@ def measure_money(piece: Slice) -> Iterator[Row]:
 def measure_won(piece: Slice) -> Iterator[Row]:
     """Rows of won_amount and acv: what the won opportunities of a level bring."""
     deals = piece.tables["opportunities"]
-    yield from _won_amount(piece, deals[deals["won"] & piece.facts.inside(deals["closed_at"])])
+    yield from _won_amount(piece, deals[deals["won"] & deals["closed_in"]])
     yield from measure_acv(piece)
 
 
@@ -73,7 +73,7 @@ def _won_amount(piece: Slice, won: pd.DataFrame) -> Iterator[Row]:
 def measure_acv(piece: Slice) -> Iterator[Row]:
     """Mean, median and trimmed mean of the annual value of won opportunities."""
     deals = piece.tables["opportunities"]
-    known = deals[deals["won"] & piece.facts.inside(deals["closed_at"]) & deals["acv"].notna()]
+    known = deals[deals["won"] & deals["closed_in"] & deals["acv"].notna()]
     n, minimum = len(known), piece.facts.settings.plan.minimum_n_money
     if not n:
         for basis in ("mean", "median", "trimmed"):

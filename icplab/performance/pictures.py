@@ -128,11 +128,9 @@ def draw_curves(
 ) -> Picture:
     """Cumulative incidence of winning up to the horizon, for all and for the levels of a cut with enough opportunities."""
     horizon, minimum = settings.plan.horizon_days, settings.plan.minimum_n
-    whole = build_curves(opportunities, accounts=accounts, settings=settings, as_of=as_of)
-    table = whole
-    if cut != "all" and len(whole):
-        by_level = build_curves(opportunities, accounts=accounts, settings=settings, as_of=as_of, cut=cut)
-        table = pd.concat([whole, by_level], ignore_index=True)
+    given = {"accounts": accounts, "settings": settings, "as_of": as_of, "cut": cut}
+    table = build_curves(opportunities, **given, whole=True)
+    whole = table[table["level"] == "all"]
     table = table[table["day"] <= horizon]
     if not len(table):
         return Picture(table, "The opportunities carry no dates, so nothing is known about time")

@@ -74,6 +74,8 @@ def _coverage(piece: Slice, amount: float, expected: float, n: int) -> Iterator[
     """Open amount and expected value over what the plan of the running or next quarter still asks for."""
     facts = piece.facts
     targets = targets_of(piece)
+    if not len(targets):
+        return
     amounts = (
         targets["metric"].astype("str").str.lower().str.strip().map(lambda m: PLANNED.get(m, ("",))[0] == "won_amount")
     )

@@ -10,7 +10,7 @@ from icplab.core.config import Settings
 from icplab.core.stats.pooling import draw_estimates, draw_rates, pool_rates
 from icplab.core.stats.ranking import beats, rank_intervals
 
-DRAWS = 8000  # chances are right to about one point
+DRAWS = 4000  # chances are right to about one and a half points
 Z = 1.959964
 LOWER_IS_BETTER = ("cac", "cycle_days", "payback_months", "time_to_qualify")
 MIN_QUARTER = 10  # closed opportunities from which a quarter of a level is compared
@@ -51,6 +51,8 @@ def rank_levels(
     chosen, draws = chosen.iloc[order].reset_index(drop=True), draws[:, order]
     following = np.append((draws[:, :-1] > draws[:, 1:]).mean(axis=0), np.nan)
     ranked = rank_intervals(draws).assign(rank=np.arange(1.0, len(chosen) + 1), p_beats_next=following)
+    if "p_best" in chosen and chosen["p_best"].notna().all():  # as in the artefact
+        ranked = ranked.assign(**chosen[["p_best", "rank_low", "rank_high"]].astype("float64"))
     return pd.concat([chosen[columns], ranked[more]], axis=1)
 
 

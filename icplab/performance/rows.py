@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,51 +52,53 @@ def count(piece: Slice, kpi: str, basis: str, value: float, period: str = ALL, n
 
 
 def proportion(
+    piece: Slice, kpi: str, basis: str, successes: Array, trials: Array, *, note: str = "", nothing: str
+) -> Row:
+    """A rate from successes and trials per unit; interval over resampled families, plain Wilson where each has one trial."""
+    both = np.column_stack([successes, trials])
+    drawn = (piece.weights @ both.astype(np.float32)).astype(float) if (trials > 1).any() else np.ones((1, 2))
+    given = {"note": note, "nothing": nothing}
+    return proportions(piece, kpi, [basis], both[:, :1], both[:, 1:], (drawn[:, :1], drawn[:, 1:]), **given)[0]
+
+
+def proportions(
     piece: Slice,
     kpi: str,
-    basis: str,
+    bases: Sequence[str],
     successes: Array,
     trials: Array,
+    drawn: tuple[Array, Array],
     *,
-    period: str = ALL,
+    periods: Sequence[str] = (),
     note: str = "",
     nothing: str,
-    drawn: tuple[Array, Array] | None = None,
-) -> Row:
-    """A rate from successes and trials per unit; interval over resampled families, plain Wilson where each has one trial.
+) -> list[Row]:
+    """As `proportion`, for several rates of one level at once.
 
-    `drawn` are the resampled sums of both, where many rates of one level are drawn at once.
+    `successes` and `trials` have one row per unit and one column per rate; `drawn` are their resampled sums, one row per
+    replicate.
     """
-    n, units = trials.sum(), int((trials > 0).sum())
-    if n == 0:
-        return {**not_measured(piece, kpi, basis, "fraction", nothing), "period": period}
-    value = float(successes.sum() / n)
-    if units == n:
-        variance, trials_used = value * (1 - value) / n, float(n)
-    else:
-        above, below = drawn or (piece.drawn(successes), piece.drawn(trials))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            draws = above / below
-        variance = _variance(draws, units)
-        trials_used = float(effective_trials(value, variance, n, units))
-    low, high = wilson(value * trials_used, trials_used)
-    enough = n >= piece.facts.settings.plan.minimum_n
-    return row(
-        piece,
-        kpi,
-        basis,
-        value,
-        unit="fraction",
-        n=n,
-        period=period,
-        low=float(low),
-        high=float(high),
-        status="ok" if enough else "insufficient",
-        note=join(note, "" if enough else f"n below {piece.facts.settings.plan.minimum_n}"),
-        _scale="rate",
-        _spread=float(np.sqrt(variance)),
-        _units=float(units),
-    )
+    n, units, least = trials.sum(axis=0), (trials > 0).sum(axis=0), piece.facts.settings.plan.minimum_n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = successes.sum(axis=0) / n
+        draws = drawn[0] / drawn[1]
+    single = units == n  # each family has one trial
+    variance = np.where(single, value * (1 - value) / n, _variances(draws, units))
+    used = np.where(single, n, effective_trials(value, variance, n, units))
+    low, high = wilson(value * used, used)
+    found = []
+    for i, basis in enumerate(bases):
+        period = periods[i] if periods else ALL
+        if not n[i]:
+            found.append({**not_measured(piece, kpi, basis, "fraction", nothing), "period": period})
+            continue
+        enough = n[i] >= least
+        more = {"low": float(low[i]), "high": float(high[i]), "status": "ok" if enough else "insufficient"}
+        more |= {"_scale": "rate", "_spread": float(np.sqrt(variance[i])), "_units": float(units[i])}
+        said = join(note, "" if enough else f"n below {least}")
+        given = {"unit": "fraction", "n": n[i], "period": period, "note": said}
+        found.append(row(piece, kpi, basis, float(value[i]), **given, **more))
+    return found
 
 
 def incidence(piece: Slice, kpi: str, basis: str, value: float, draws: Array, n: float, units: int, **more: Any) -> Row:
@@ -173,5 +176,14 @@ def join(*notes: str) -> str:
 
 def _variance(draws: Array, units: int) -> float:
     """Variance over resamples, corrected for the number of units."""
-    known = draws[np.isfinite(draws)]
-    return float(np.var(known) * units / max(units - 1, 1)) if len(known) > 1 else 0.0
+    return float(_variances(draws[:, None], np.array([units]))[0])
+
+
+def _variances(draws: Array, units: npt.NDArray) -> Array:
+    """Variance over resamples of each column, undefined ones left out, corrected for the number of units."""
+    known = np.isfinite(draws)
+    count = np.maximum(known.sum(axis=0), 1)
+    safe = np.where(known, draws, 0.0)
+    centre = safe.sum(axis=0) / count
+    spread = (np.where(known, safe - centre, 0.0) ** 2).sum(axis=0) / count
+    return spread * units / np.maximum(units - 1, 1)

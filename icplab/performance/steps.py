@@ -44,18 +44,17 @@ def _conversions(piece: Slice, kpi: str, frame: pd.DataFrame, names: tuple[str, 
     totals = np.zeros((piece.units, flags.shape[1]))
     np.add.at(totals, frame["unit"].to_numpy(), flags)
     drawn = (piece.weights @ totals.astype(np.float32)).astype(float)
-    for i, (here, then) in enumerate(pairwise(names)):
-        j = i + n - 1
-        yield rows.proportion(
-            piece,
-            kpi,
-            f"{here} to {then}",
-            totals[:, i],
-            totals[:, j],
-            note=f"reached within {within} days, of those who entered in {facts.window} and at least {within} days ago",
-            nothing=f"nobody entered {here} {within} days or more before {facts.as_of:%Y-%m-%d}",
-            drawn=(drawn[:, i], drawn[:, j]),
-        )
+    k = n - 1
+    yield from rows.proportions(
+        piece,
+        kpi,
+        [f"{here} to {then}" for here, then in pairwise(names)],
+        totals[:, :k],
+        totals[:, k:],
+        (drawn[:, :k], drawn[:, k:]),
+        note=f"reached within {within} days, of those who entered in {facts.window} and at least {within} days ago",
+        nothing=f"nobody entered this step {within} days or more before {facts.as_of:%Y-%m-%d}",
+    )
 
 
 def _time_to_qualify(piece: Slice, cycles: pd.DataFrame) -> Iterator[Row]:

@@ -18,13 +18,14 @@ from icplab.performance.rows import Row
 NO_DATES = "the opportunities carry no dates"
 # Lost deals without amount up to this share are left out and counted; beyond it a value rate would be invented.
 LOST_WITHOUT_AMOUNT = 0.5
+NOTHING = "nothing closed in the quarter"
 STILL_OPEN = 0.02  # a curve that ends before the horizon with more than this share undecided is a lower bound only
 
 
 def measure_winning(piece: Slice) -> Iterator[Row]:
     """Rows of win_rate (all bases), won, lost, open and cycle_days of one level."""
     facts, deals = piece.facts, piece.tables["opportunities"]
-    closed = deals[(~deals["open"]) & facts.inside(deals["closed_at"])]
+    closed = deals[(~deals["open"]) & deals["closed_in"]]
     yield from _counts(piece, closed, deals)
     yield from _closed_rates(piece, closed)
     yield _value_rate(piece, closed)
@@ -48,7 +49,7 @@ def measure_winning(piece: Slice) -> Iterator[Row]:
 def build_curve(piece: Slice, *, resample: bool = True) -> tuple[pd.DataFrame, Curve, Curve | None]:
     """Opportunities created in the window with their cumulative incidence of winning, and its resamples."""
     deals = piece.tables["opportunities"]
-    cohort = deals[deals["days"].notna() & piece.facts.inside(deals["created_at"])]
+    cohort = deals[deals["days"].notna() & deals["created_in"]]
     counts = count_events(cohort["days"], cohort["cause"], units=cohort["unit"], n_units=piece.units)
     draws = aalen_johansen(counts, piece.weights) if resample and len(cohort) else None
     return cohort, aalen_johansen(counts), draws
@@ -108,16 +109,17 @@ def _quarters(piece: Slice, deals: pd.DataFrame) -> Iterator[Row]:
     sums = [by_quarter(piece, part[kept]) for kept in (part["won"], ~part["no_decision"], part["quarter"] >= 0)]
     won, narrow, broad = sums
     drawn = np.split((piece.weights @ np.hstack(sums).astype(np.float32)).astype(float), 3, axis=1)
-    nothing = "nothing closed in the quarter"
+    rates = [
+        rows.proportions(
+            piece, "win_rate", [basis] * len(names), won, trials, (drawn[0], below), periods=names, nothing=NOTHING
+        )
+        for basis, trials, below in (("closed", narrow, drawn[1]), ("closed_broad", broad, drawn[2]))
+    ]
     for i, quarter in enumerate(names):
         wins = won[:, i]
         yield rows.count(piece, "won", "closed", wins.sum(), quarter)
         yield rows.count(piece, "lost", "closed", broad[:, i].sum() - wins.sum(), quarter)
-        for basis, trials, below in (("closed", narrow, drawn[1]), ("closed_broad", broad, drawn[2])):
-            both = drawn[0][:, i], below[:, i]
-            yield rows.proportion(
-                piece, "win_rate", basis, wins, trials[:, i], period=quarter, nothing=nothing, drawn=both
-            )
+        yield from (of[i] for of in rates)
 
 
 def by_quarter(piece: Slice, frame: pd.DataFrame, values: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
@@ -131,7 +133,7 @@ def by_quarter(piece: Slice, frame: pd.DataFrame, values: npt.ArrayLike | None =
 def _cohort(piece: Slice, deals: pd.DataFrame, horizon: int) -> Row:
     facts = piece.facts
     mature = deals["created_at"] <= facts.as_of - pd.Timedelta(days=horizon)
-    cohort = deals[mature & facts.inside(deals["created_at"])]
+    cohort = deals[mature & deals["created_in"]]
     note = f"won of all created in {facts.window} and at least {horizon} days ago, open ones in the denominator"
     nothing = f"nothing was created {horizon} days or more before {facts.as_of:%Y-%m-%d}"
     won = piece.total(cohort, cohort["won"])

@@ -133,8 +133,12 @@ def percentile(draws: npt.NDArray, level: float = LEVEL) -> tuple[Array, Array]:
     NaN where less than nine in ten draws are defined: the rest would flatter the estimate.
     """
     draws = np.asarray(draws, dtype=float)
-    known = np.isfinite(draws).mean(axis=0) >= 0.9
     tail = (1 - level) / 2
+    finite = np.isfinite(draws)
+    if finite.all() and len(draws):
+        ends = np.quantile(draws, [tail, 1 - tail], axis=0)
+        return ends[0], ends[1]
+    known = finite.mean(axis=0) >= 0.9
     safe = np.where(known, draws, 0.0)
     low, high = np.nanquantile(np.where(np.isfinite(safe), safe, np.nan), [tail, 1 - tail], axis=0)
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
