@@ -128,8 +128,7 @@ def draw_curves(
 ) -> Picture:
     """Cumulative incidence of winning up to the horizon, for all and for the levels of a cut with enough opportunities."""
     horizon, minimum = settings.plan.horizon_days, settings.plan.minimum_n
-    given = {"accounts": accounts, "settings": settings, "as_of": as_of, "cut": cut}
-    table = build_curves(opportunities, **given, whole=True)
+    table = build_curves(opportunities, accounts=accounts, settings=settings, as_of=as_of, cut=cut, whole=True)
     whole = table[table["level"] == "all"]
     table = table[table["day"] <= horizon]
     if not len(table):

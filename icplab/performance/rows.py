@@ -57,8 +57,8 @@ def proportion(
     """A rate from successes and trials per unit; interval over resampled families, plain Wilson where each has one trial."""
     both = np.column_stack([successes, trials])
     drawn = (piece.weights @ both.astype(np.float32)).astype(float) if (trials > 1).any() else np.ones((1, 2))
-    given = {"note": note, "nothing": nothing}
-    return proportions(piece, kpi, [basis], both[:, :1], both[:, 1:], (drawn[:, :1], drawn[:, 1:]), **given)[0]
+    sums = drawn[:, :1], drawn[:, 1:]
+    return proportions(piece, kpi, [basis], both[:, :1], both[:, 1:], sums, note=note, nothing=nothing)[0]
 
 
 def proportions(
@@ -95,9 +95,8 @@ def proportions(
         enough = n[i] >= least
         more = {"low": float(low[i]), "high": float(high[i]), "status": "ok" if enough else "insufficient"}
         more |= {"_scale": "rate", "_spread": float(np.sqrt(variance[i])), "_units": float(units[i])}
-        said = join(note, "" if enough else f"n below {least}")
-        given = {"unit": "fraction", "n": n[i], "period": period, "note": said}
-        found.append(row(piece, kpi, basis, float(value[i]), **given, **more))
+        more |= {"period": period, "note": join(note, "" if enough else f"n below {least}")}
+        found.append({**row(piece, kpi, basis, float(value[i]), unit="fraction", n=n[i]), **more})
     return found
 
 
