@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 	$(BIN)/python -m compileall -q icplab
 	@touch .venv/ready
 
-.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-traits bench-quick bench-duplicates bench-speed fuzz bench-features test-cluster clean
+.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-traits bench-quick bench-duplicates bench-speed fuzz bench-features bench-segments test-cluster clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ bench-speed: .venv/ready ## start-up and run time against their peers in the sam
 
 bench-features: .venv/ready ## the account table beside pandas and a bare scan; SIZE=L takes 200 million events and an hour
 	$(BIN)/python -m benchmarks.account_table --size $(or $(SIZE),M)
+
+bench-segments: .venv/ready ## segments against planted truth: two generators, the oracle and k-means beside; SEEDS=20 takes hours
+	$(BIN)/python -m benchmarks.segments --seeds $(or $(SEEDS),5)
 
 test-cluster: .venv/ready ## the Spark tests on a master with two workers on this machine (needs the extra and Java 17)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock

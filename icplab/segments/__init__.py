@@ -15,6 +15,7 @@ from icplab.segments.draft import (
     locate_best_customers,
     read_draft,
 )
+from icplab.segments.filters import list_exceptions, summarise_exceptions, write_filters
 from icplab.segments.fit import Segmentation, assign_segments, fit_segments, measure_stability, posteriors_of
 from icplab.segments.formula import write_formulas, write_points, write_sql
 from icplab.segments.found import findings, left_out, measure_source_dependence
@@ -36,6 +37,7 @@ __all__ = [
     "judge_draft",
     "keep_ids",
     "left_out",
+    "list_exceptions",
     "locate_best_customers",
     "match_segments",
     "measure_differences",
@@ -48,6 +50,8 @@ __all__ = [
     "posteriors_of",
     "read_draft",
     "rule_holds",
+    "summarise_exceptions",
+    "write_filters",
     "write_formulas",
     "write_points",
     "write_sql",
