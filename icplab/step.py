@@ -281,7 +281,7 @@ def open_step(
         raise ValueError(f'"{name}" is not one of {STEPS}')
     folder = Path(run)
     if workspace:
-        workspace = os.environ.get("ICPLAB_WORKSPACE") or workspace
+        workspace = workspace_of(workspace)
         folder = Path(os.environ.get("ICPLAB_RUN") or run)
         from icplab.intake import take_in  # loads the readers only when something is to be read
 
@@ -295,6 +295,11 @@ def open_step(
     base = settings.workspace.seed if seed < 0 else seed
     own = int.from_bytes(hashlib.sha256(f"{base}/{name}".encode()).digest()[:4], "big")
     return Step(name, folder, settings, resolve_as_of(as_of, settings, inputs), own, inputs)
+
+
+def workspace_of(workspace: str) -> str:
+    """The folder of exports that notebooks read: in the lab, the one it was opened on."""
+    return os.environ.get("ICPLAB_WORKSPACE") or workspace
 
 
 def resolve_as_of(given: str, settings: Settings, inputs: dict) -> pd.Timestamp:

@@ -33,15 +33,8 @@ def weigh_goals(goals: Goals) -> pd.DataFrame:
     Land (new customers) is win rate, deal size and velocity, expand is retention and expansion. `land_vs_expand` shares the
     weight between the two; within land half goes to the win rate, and `deal_size_vs_velocity` shares the other half.
     """
-    land, size = goals.land_vs_expand, goals.deal_size_vs_velocity
-    rows = (
-        ("win rate", land / 2, "half of land"),
-        ("deal size", land / 2 * size, "the other half of land, by deal size against velocity"),
-        ("velocity", land / 2 * (1 - size), "the other half of land, by deal size against velocity"),
-        ("retention", (1 - land) / 2, "half of expand"),
-        ("expansion", (1 - land) / 2, "half of expand"),
-    )
-    return pd.DataFrame(rows, columns=["measure", "weight", "because"])
+    because = ("half of land", *["the other half of land, by deal size against velocity"] * 2, *["half of expand"] * 2)
+    return pd.DataFrame({"measure": list(MEASURES), "weight": _weights(goals), "because": because})
 
 
 def rank_by_goals(
@@ -77,7 +70,7 @@ def rank_by_goals(
     table, z, spread = _standardised(kpis, cut, settings)
     if len(table) < 2:
         return table.iloc[:0].reindex(columns=list(RANKING))
-    weights = weigh_goals(settings.goals)["weight"].to_numpy()
+    weights = _weights(settings.goals)
     usable = _share_out(weights, z)
     score = np.nan_to_num(z) @ usable
     noise = np.sqrt((np.nan_to_num(spread) ** 2) @ usable**2)
@@ -210,6 +203,12 @@ def _pooled(rows: pd.DataFrame, bases: tuple[str, ...], settings: Settings) -> p
     return rows.iloc[:0].set_index("level")
 
 
+def _weights(goals: Goals) -> Array:
+    """Weight of each measure, in the order of MEASURES."""
+    land, size = goals.land_vs_expand, goals.deal_size_vs_velocity
+    return np.array([land / 2, land / 2 * size, land / 2 * (1 - size), (1 - land) / 2, (1 - land) / 2])
+
+
 def _share_out(weights: Array, z: Array) -> Array:
     """Weights of the measures that are there, adding up to one; those of missing ones are shared out."""
     there = np.where(np.isfinite(z).any(axis=0), weights, 0.0)
@@ -219,7 +218,7 @@ def _share_out(weights: Array, z: Array) -> Array:
 def _scores(z: Array, goals: Goals, name: str = "", value: float = 0.0) -> Array:
     """Score of each level, with one trade-off set to a value."""
     settings = {t: value if t == name else float(getattr(goals, t)) for t in TRADE_OFFS}
-    weights = weigh_goals(Goals(**settings))["weight"].to_numpy()  # type: ignore[arg-type]
+    weights = _weights(Goals(**settings))  # type: ignore[arg-type]
     return np.nan_to_num(z) @ _share_out(weights, z)
 
 
