@@ -199,8 +199,12 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
 def _add_export(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "export", _export, "the import files of a run; the dry run prints what would change")
     parser.add_argument("run", type=_path, metavar="RUN")
-    parser.add_argument("--to", required=True, choices=["hubspot", "salesforce"])
-    parser.add_argument("--out", type=_path, metavar="DIR", help="where the files go; default ./<target>-<run>")
+    parser.add_argument(
+        "--to", required=True, choices=["hubspot", "salesforce", "pdf"], help="a CRM, or the council pack to print"
+    )
+    parser.add_argument(
+        "--out", type=_path, metavar="PATH", help="folder of the files, default ./<target>-<run>; or the PDF"
+    )
     parser.add_argument("--dry-run", action="store_true", help="write nothing, print the difference")
     parser.add_argument("--against", type=_path, metavar="PREVIOUS", help="run whose files were imported before")
 
@@ -307,12 +311,22 @@ def _score(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from icplab.run.export import describe_export, export_files
 
+    if options.to == "pdf":
+        return _print_pack(options)
     if options.dry_run or options.against:
         print(describe_export(options.run, options.to, options.against))
     if not options.dry_run:
         target = options.out or _path(f"{options.to}-{options.run.resolve().name}")
         for path in export_files(options.run, options.to, target):
             print(_from_here(path))
+    return 0
+
+
+def _print_pack(options: argparse.Namespace) -> int:
+    from icplab.run.pdf import print_pack
+
+    target = options.out or _path(f"{options.run.resolve().name}.pdf")
+    print(_from_here(target if options.dry_run else print_pack(options.run, target)))
     return 0
 
 

@@ -86,3 +86,23 @@ class TestNotebook:
 
     def test_it_closes_its_step(self, path):
         assert "step.finish(" in code_cells(load(path))[-1].source
+
+
+EXPLORERS = sorted(NOTEBOOKS.glob("explore_*.ipynb"))
+
+
+@pytest.mark.parametrize("path", EXPLORERS, ids=lambda p: p.stem)
+def test_an_explorer_asks_a_question_says_what_it_saves_and_is_thin(path):
+    notebook = load(path)
+    first, *_ = notebook.cells
+    assert first.source.startswith("# ")
+    assert "?" in first.source
+    assert "decides" in first.source.lower()
+    assert any("*Save this choice*" in c.source for c in notebook.cells if c.cell_type == "markdown")
+    assert sum(len(c.source.splitlines()) for c in code_cells(notebook)) <= 10
+    assert [c.id for c in notebook.cells] == [f"c{i:02d}" for i in range(1, len(notebook.cells) + 1)]
+    assert all(not c.outputs and c.execution_count is None for c in code_cells(notebook))
+
+
+def test_there_is_an_explorer_of_goals():
+    assert "explore_goals" in [p.stem for p in EXPLORERS]

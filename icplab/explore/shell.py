@@ -59,6 +59,7 @@ class Explorer:
     ) -> None:
         self.controls, self.answer, self.save = dict(controls), answer, save
         self.output, self.status, self.seconds = widgets.HTML(), widgets.HTML(), 0.0
+        self.output.add_class("icp-answer")
         for control in self.controls.values():
             control.observe(self._changed, names="value")
         buttons: list[widgets.Widget] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from icplab.core.errors import BadInput
 from icplab.report import render_index, render_page, render_runs
+from icplab.run.pdf import find_browser, print_pack
+from icplab.run.publish import write_manifest
+from tests.browser.conftest import find_chromium
 from tests.made_run import CONTEXT, PAGES, hostile_notebook, write_artefacts
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -136,3 +141,25 @@ def test_print_leaves_out_what_paper_cannot_do(browser, folder):
         assert not opened.page.locator(".toc").is_visible()
         assert not opened.page.locator("details.code").first.is_visible()
         assert opened.page.locator("h1").is_visible()
+
+
+def test_the_council_pack_prints_as_a_pdf_and_never_over_another(folder, tmp_path):
+    if find_chromium() is None:
+        pytest.skip("left out: no Chromium found (apt-get install chromium, or set ICPLAB_CHROMIUM)")
+    run = tmp_path / "2026Q2"
+    shutil.copytree(folder, run)
+    (run / "manifest.json").unlink()
+    write_manifest(run, {"period": "2026Q2", "as_of": "2026-06-30"})
+    target = print_pack(run, tmp_path / "pack.pdf")
+    assert target.read_bytes().startswith(b"%PDF-")
+    assert target.stat().st_size > 20_000
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2026Q2", "pack.pdf"], "nothing is left beside it"
+    with pytest.raises(BadInput, match="is there already"):
+        print_pack(run, target)
+
+
+def test_without_chromium_the_pdf_says_what_to_install(monkeypatch):
+    monkeypatch.delenv("ICPLAB_CHROMIUM", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(BadInput, match="install Chromium"):
+        find_browser()

@@ -1,0 +1,126 @@
+"""Explorers: controls move the answer, the answer is what the run's own functions say, a saved choice is what a run reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import ipywidgets as widgets
+import pandas as pd
+import pytest
+
+from icplab.align import rank_by_goals
+from icplab.core.config import Goals, Settings, read_settings
+from icplab.core.errors import BadInput, Problem
+from icplab.explore.goals import rank, rankable_cuts, with_goals
+from icplab.explore.results import results_of
+from icplab.explore.saving import save_settings
+from icplab.explore.shell import Answer, Explorer, choice, several, slider, whole
+
+BIG_AND_SLOW, SMALL_AND_FAST = "big <b>and</b> slow", "small and fast"
+
+
+def figures() -> pd.DataFrame:
+    """Two segments: one wins large opportunities slowly, the other small ones fast; all else is equal."""
+    rows = []
+    for level, acv, days in ((BIG_AND_SLOW, 50_000.0, 200.0), (SMALL_AND_FAST, 10_000.0, 40.0)):
+        for kpi, basis, value in (
+            ("win_rate", "closed", 0.3),
+            ("acv", "median", acv),
+            ("cycle_days", "won_median", days),
+        ):
+            rows.append(("segment", level, "all", kpi, basis, value, value * 0.95, value * 1.05, "ok"))
+    columns = ["cut", "level", "period", "kpi", "basis", "pooled", "pooled_low", "pooled_high", "status"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_the_explorer_of_goals_says_what_the_step_would():
+    for size, leader in ((1.0, BIG_AND_SLOW), (0.0, SMALL_AND_FAST)):
+        settings = with_goals(Settings(), size, 1.0)
+        answer = rank(figures(), "segment", settings, seed=1)
+        assert rank_by_goals(figures(), "segment", settings, seed=1)["level"].iloc[0] == leader
+        assert leader in answer.says
+        assert "<b>and</b>" not in answer.html()
+
+
+def test_only_cuts_with_two_levels_to_compare_are_offered():
+    one = figures().assign(cut="region").head(3)
+    assert rankable_cuts(pd.concat([one, figures()])) == ["segment"]
+    assert "nothing" in rank(one, "region", Settings(), seed=1).says.lower()
+
+
+def explorer(save=None):
+    def answer(n: int, kind: str) -> Answer:
+        if n == 3:
+            raise BadInput(Problem("ICP-E100", "three is refused", fix="take another"))
+        return Answer(f"{kind} {n}")
+
+    return Explorer("What?", {"n": whole("n", 1, 0, 9), "kind": choice("kind", ["a", "b"], "a")}, answer, save)
+
+
+def test_a_moved_control_is_answered_and_what_cannot_be_is_said():
+    shown = explorer()
+    assert "a 1" in shown.output.value
+    shown.controls["n"].value = 2
+    assert "a 2" in shown.output.value
+    assert "answered in" in shown.status.value
+    shown.controls["n"].value = 3
+    assert "three is refused" in shown.status.value
+    assert "a 2" in shown.output.value, "the last answer stays"
+
+
+def test_the_button_saves_what_the_controls_are_set_to():
+    saved = []
+    shown = explorer(lambda n, kind: saved.append((n, kind)) or "Saved.")
+    shown.controls["kind"].value = "b"
+    shown.button.click()
+    assert saved == [(1, "b")]
+    assert "Saved." in shown.status.value
+
+
+def test_controls_keep_values_inside_their_range():
+    assert slider("x", 7.0, 0, 1, 0.1).value == 1
+    assert several("x", ["a", "b"], ["b"]).value == ("b",)
+    assert isinstance(explorer().view, widgets.VBox)
+
+
+def test_a_saved_choice_is_what_a_run_reads_and_comments_stay(tmp_path):
+    (tmp_path / "icplab.toml").write_text(
+        "# ours\n[goals]\nland_vs_expand = 0.6  # agreed in May\n\n[plan]\nfdr = 0.1\n"
+    )
+    said = save_settings(tmp_path, {"goals.land_vs_expand": 0.2, "plan.max_segments": 4, "capacity.tier_1": 120})
+    text = (tmp_path / "icplab.toml").read_text()
+    assert "# ours" in text
+    assert "# agreed in May" in text
+    settings = read_settings(tmp_path)
+    assert (settings.goals.land_vs_expand, settings.plan.max_segments, settings.capacity.tier_1) == (0.2, 4, 120)
+    assert "goals.land_vs_expand = 0.2" in said
+    assert [p.name for p in tmp_path.iterdir()] == ["icplab.toml"]
+
+
+@pytest.mark.parametrize(
+    ("before", "choices"),
+    [("", {"goals.land_vs_expand": 7.0}), ("", {"plan.max_segmnts": 4}), ("[plan\n", {"plan.max_segments": 4})],
+)
+def test_a_choice_that_no_run_would_take_is_refused_and_the_file_stays(tmp_path, before, choices):
+    (tmp_path / "icplab.toml").write_text(before)
+    with pytest.raises(BadInput):
+        save_settings(tmp_path, choices)
+    assert (tmp_path / "icplab.toml").read_text() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["icplab.toml"]
+
+
+def test_results_that_are_not_there_name_the_notebook_that_makes_them(tmp_path):
+    (tmp_path / "lab").mkdir()
+    step = SimpleNamespace(
+        folder=tmp_path / "lab", has=lambda name: False, inputs={"files": [{"file": "a.csv", "sha256": "00"}]}
+    )
+    with pytest.raises(BadInput, match="run the notebook 20_performance first"):
+        results_of(step, "kpis", "20_performance")
+
+
+def test_goals_of_the_settings_are_kept_but_for_the_trade_offs():
+    settings = replace(Settings(), goals=Goals(margin_floor=0.5))
+    assert with_goals(settings, 0.1, 0.9).goals == Goals(
+        margin_floor=0.5, deal_size_vs_velocity=0.1, land_vs_expand=0.9
+    )
