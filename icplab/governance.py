@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from icplab.core import formats
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.core.schema import ALL, TIERS
@@ -358,13 +359,15 @@ def _change_findings(kpis: pd.DataFrame, previous: pd.Timestamp | None) -> Itera
     if previous is None or kpis.empty:
         return
     moved = kpis[kpis["moved"]]
-    names = ", ".join(moved["kpi"] + " " + moved["basis"]) or "none"
+    names = ", ".join(formats.name(f"{kpi} {basis}") for kpi, basis in zip(moved["kpi"], moved["basis"], strict=True))
+    since = f"beyond their interval since {formats.date(previous)}"
+    none = f"None of {len(kpis)} key figures moved {since}."
     yield Finding(
         "compared-with-earlier",
         STEP,
         "info",
         "key figures",
-        f"Of {len(kpis)} key figures, {len(moved)} moved beyond their interval since {previous:%Y-%m-%d}: {names}.",
+        f"{len(moved)} of {len(kpis)} key figures moved {since}: {names}." if len(moved) else none,
         {"compared": len(kpis), "moved": len(moved)},
         action="Discuss only what moved; the rest is noise.",
     )
