@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+
+from icplab.cli import build_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -92,3 +95,21 @@ def test_no_tracked_file_names_a_machine_or_an_index():
 
 def test_changes_of_results_have_their_section():
     assert "Results that change" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def commands_in_documents() -> list[tuple[str, str]]:
+    """Commands of icplab in the fenced blocks of every document, without their comments."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    found = []
+    for page in pages:
+        blocks = re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+        found += [(page.name, line) for line in lines if re.match(r"(\.venv/bin/)?icplab \w", line)]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), commands_in_documents())
+def test_every_command_that_a_document_shows_is_one_the_tool_takes(page, line):
+    words = [w.strip("[]") for w in shlex.split(line)][1:]
+    options = build_parser().parse_args(words)
+    assert options.call
