@@ -22,6 +22,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "segments.json"
+NULLS = int(os.environ.get("BENCH_NULLS", "99"))  # twin markets per existence test
 SIZES = (1000, 1500, 3000)
 SCENARIOS = ("vendor-artefact", "mnar", "duplicates")
 
@@ -55,7 +56,7 @@ def _fit(accounts: pd.DataFrame, catalogue: pd.DataFrame, seed: int):
     from icplab import segments
     from icplab.core.config import Settings
 
-    return segments.fit_segments(accounts, catalogue, settings=Settings(), seed=seed)
+    return segments.fit_segments(accounts, catalogue, settings=Settings(), seed=seed, nulls=NULLS)
 
 
 def judge_recovery(source: str, n: int, seed: int) -> dict:

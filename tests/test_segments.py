@@ -508,6 +508,12 @@ class TestFindings:
         told = self.tell(market, found, profiled, matches=matches)
         assert told.loc["retire-segment", "subject"] == "S5"
 
+    @pytest.mark.parametrize("change", ["split", "merged"])
+    def test_a_split_and_a_merger_are_reported(self, market, found, profiled, change):
+        row = {"segment_id": ["S1"], "previous_id": ["S1"], "new_id": ["S6"], "jaccard": [0.4], "change": [change]}
+        told = self.tell(market, found, profiled, matches=pd.DataFrame(row))
+        assert told.loc["segments-changed", "subject"] == "S6"
+
     def test_segments_that_are_industries_or_imports_are_named_as_such(self):
         frame, catalogue, group = two_groups(300)
         frame["industry"] = pd.array(np.array(["retail", "energy"])[group], dtype="str")

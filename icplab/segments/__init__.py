@@ -4,6 +4,7 @@ The steps in order: `fit_segments` (how many segments, whether they exist), `mea
 CRM can hold), `measure_segments` (the artefact), `continue_segments` (ids kept across quarters), `findings`.
 """
 
+from icplab.segments.areas import compare_scores, measure_agreement, score_anchors
 from icplab.segments.continuity import continue_segments, keep_ids, match_segments
 from icplab.segments.dimensions import measure_differences, measure_segments
 from icplab.segments.draft import (
@@ -19,6 +20,7 @@ from icplab.segments.filters import list_exceptions, summarise_exceptions, write
 from icplab.segments.fit import Segmentation, assign_segments, fit_segments, measure_stability, posteriors_of
 from icplab.segments.formula import write_formulas, write_points, write_sql
 from icplab.segments.found import findings, left_out, measure_source_dependence
+from icplab.segments.motion import judge_focus, measure_context, measure_motion
 from icplab.segments.naming import measure_profile, name_segments
 from icplab.segments.rules import describe_segments, rule_holds
 from icplab.segments.universe import measure_market
@@ -29,19 +31,24 @@ __all__ = [
     "agreement_of",
     "assign_segments",
     "compare_draft",
+    "compare_scores",
     "continue_segments",
     "describe_segments",
     "draft_findings",
     "findings",
     "fit_segments",
     "judge_draft",
+    "judge_focus",
     "keep_ids",
     "left_out",
     "list_exceptions",
     "locate_best_customers",
     "match_segments",
+    "measure_agreement",
+    "measure_context",
     "measure_differences",
     "measure_market",
+    "measure_motion",
     "measure_profile",
     "measure_segments",
     "measure_source_dependence",
@@ -50,6 +57,7 @@ __all__ = [
     "posteriors_of",
     "read_draft",
     "rule_holds",
+    "score_anchors",
     "summarise_exceptions",
     "write_filters",
     "write_formulas",

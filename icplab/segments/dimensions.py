@@ -13,10 +13,10 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import UNASSIGNED, check_artefact
+from icplab.segments.areas import AREAS, with_human_scores
 from icplab.segments.fit import Segmentation
 
 DIMENSIONS = ("fit", "pain", "urgency", "buying_process", "feasibility")  # 0-100
-AREAS = ("strategic_fit", "problem_intensity", "path_clarity", "revenue_potential", "sales_feedback")  # 1-5
 MIN_BEHIND = 10  # accounts or opportunities of a segment below which a score is not measured
 DIFFERS_P = 0.05
 DIFFERS_V = 0.10  # Cramér's V below which a difference of traits changes nothing (Cohen 1988: small)
@@ -86,7 +86,7 @@ def measure_segments(
     for name in AREAS:
         table[f"{name}_derived"] = (1 + 4 * facts[name].reindex(segments) / 100).round(1)
         table[name] = table[f"{name}_derived"]
-    return check_artefact("segments", _with_human_scores(table, settings).reset_index())
+    return check_artefact("segments", with_human_scores(table, settings).reset_index())
 
 
 def measure_differences(
@@ -234,22 +234,6 @@ def _sizes(segmentation: Segmentation, accounts: pd.DataFrame, segments: pd.Inde
             "wins": accounts["n_won"].groupby(segment).sum().reindex(segments).to_numpy(dtype=float),
         }
     )
-
-
-def _with_human_scores(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Scores of the playbook put in place of derived ones; out-of-range or non-numeric ones are not taken."""
-    given = settings.playbook.get("segments", {})
-    given = given if isinstance(given, Mapping) else {}
-    scored: list[str] = []
-    for row in table.itertuples():
-        entry = given.get(str(row.Index), given.get(str(row.segment), {}))
-        scores = entry.get("scores", {}) if isinstance(entry, Mapping) else {}
-        valid = {a: float(scores[a]) for a in AREAS if isinstance(scores.get(a), int | float) and 1 <= scores[a] <= 5}
-        for area, value in valid.items():
-            table.loc[row.Index, area] = value
-        scored.append(";".join(sorted(valid)))
-    table["scored_by_people"] = pd.Series(scored, index=table.index, dtype="str")
-    return table
 
 
 def _per_account(segmentation: Segmentation, accounts: pd.DataFrame, opportunities: pd.DataFrame) -> pd.DataFrame:

@@ -13,11 +13,12 @@ from icplab.core.schema import UNASSIGNED
 from icplab.segments.blocks import read_blocks, variable_names
 from icplab.segments.existence import MIN_RATIO
 from icplab.segments.fit import Segmentation
+from icplab.segments.motion import MIN_DEALS_A_YEAR, MIN_WINS
 from icplab.segments.rules import DESCRIBABLE
 from icplab.segments.universe import ALL
 
 STEP = "30_segments"
-MIN_WINS = 15  # method.md §3: with fewer a segment's figures are evidence-poor
+PLAYBOOK_SAYS = ("message", "offer_angle", "qualification_rule")
 SAME_AS_INDUSTRY = 0.8  # share of the segmentation that industry alone explains
 INCOMPLETE = 1.1  # CRM accounts over the upper end of the market's from which the market file cannot be complete
 SAME_AS_SOURCE = 0.5  # Cramér's V of segment and where, when or how completely a record was made
@@ -33,6 +34,8 @@ def findings(
     settings: Settings,
     matches: pd.DataFrame | None = None,
     market: pd.DataFrame | None = None,
+    motion: pd.DataFrame | None = None,
+    focus: pd.DataFrame | None = None,
 ) -> list[Finding]:
     """Findings of the segment step: the verdict in words, and every reason not to act on a segment.
 
@@ -43,9 +46,11 @@ def findings(
     rules : result of `describe_segments`
     differences : result of `measure_differences`
     accounts : account table
-    settings : reads plan.max_segments
+    settings : reads playbook [segments]
     matches : result of `match_segments`, when there is an earlier run
     market : result of `measure_market`
+    motion : result of `measure_motion`
+    focus : result of `judge_focus`
     """
     found = [_verdict(segmentation, segments)]
     if segmentation.verdict != "none":
@@ -54,6 +59,9 @@ def findings(
         found += _industry_only(segmentation, accounts)
         found += _label_only(differences)
         found += _source_artefact(segmentation, accounts)
+        found += _too_many(motion)
+        found += _one_icp_for_all(segmentation, settings)
+        found += _focus(focus)
     found += _changes(matches)
     found += _whitespace(market)
     return found
@@ -184,6 +192,55 @@ def _industry_only(segmentation: Segmentation, accounts: pd.DataFrame) -> list[F
             action="Add needs, tools and buying process to the account records, or say openly that the cut is by industry.",
         )
     ]
+
+
+def _too_many(motion: pd.DataFrame | None) -> list[Finding]:
+    """More segments than a team can work: most of them too small for a motion that repeats, or more than there are sellers."""
+    if motion is None or len(motion) < 3:
+        return []
+    small = int((~motion["repeatable"].astype(bool)).sum())
+    sellers = int(motion["sellers"].max())
+    if 2 * small <= len(motion) and (not sellers or len(motion) <= sellers):
+        return []
+    numbers = {"small": small, "segments": len(motion), "sellers": sellers, "deals": MIN_DEALS_A_YEAR, "wins": MIN_WINS}
+    sentence = (
+        f"{small} of {len(motion)} segments are too small for a motion that repeats (at least {MIN_DEALS_A_YEAR} opportunities a"
+        f" year and {MIN_WINS} wins); no segment has more than {sellers} sellers: there are more segments than can be executed."
+    )
+    action = "Lower [plan] max_segments, or name the few that get a motion of their own."
+    return [Finding("too-many-segments", STEP, "watch", "execution", sentence, numbers, action=action)]
+
+
+def _one_icp_for_all(segmentation: Segmentation, settings: Settings) -> list[Finding]:
+    """Segments that the playbook treats alike: one message, one offer and one rule of qualification for all."""
+    given = settings.playbook.get("segments", {})
+    given = given if isinstance(given, Mapping) else {}
+    names = dict(zip(segmentation.segment_ids, segmentation.assigner["names"], strict=True))
+    entries = [given.get(i, given.get(n)) for i, n in names.items()]
+    said = [tuple(_plain_text(e.get(key)) for key in PLAYBOOK_SAYS) for e in entries if isinstance(e, Mapping)]
+    said = [s for s in said if any(s)]
+    if len(said) < 2 or len(set(said)) > 1:
+        return []
+    numbers = {"segments": len(said), "different": 1}
+    sentence = f"The playbook treats {len(said)} segments as one: the same message, offer and qualification rule for all of them."
+    action = "Write for each segment what it hears and who qualifies, or merge the segments."
+    return [Finding("single-icp", STEP, "watch", "playbook", sentence, numbers, action=action)]
+
+
+def _plain_text(value: object) -> str:
+    return " ".join(str(value).lower().split()) if value else ""
+
+
+def _focus(focus: pd.DataFrame | None) -> list[Finding]:
+    """Which segments deserve more focus, which less, and of which that is not known."""
+    if focus is None or focus.empty:
+        return []
+    groups = {word: focus.loc[focus["focus"] == word, "segment_id"].tolist() for word in ("yes", "no", "not yet known")}
+    parts = [f"{word}: {', '.join(ids)}" for word, ids in groups.items() if ids]
+    numbers = {word: len(ids) for word, ids in groups.items()}
+    sentence = f"Deserves more focus, from conversion, accepted leads and sales feedback against the other segments – {'; '.join(parts)}."
+    action = "Shift effort towards the first; collect judgements of sales where it is not yet known."
+    return [Finding("focus", STEP, "info", "market", sentence, numbers, action=action)]
 
 
 def _label_only(differences: pd.DataFrame) -> list[Finding]:
