@@ -498,3 +498,25 @@ def test_salvirt_reference_figures(datasets, tmp_path):
 
 def test_the_hand_workspace_is_read_as_written():
     assert read_settings(WORKSPACES / "hand").plan.window_days == 0
+
+
+def test_the_table_of_all_accounts_begins_with_the_rate_within_the_horizon():
+    rows = [
+        ("won", "closed"),
+        ("acv", "mean"),
+        ("meeting_rate", "accounts"),
+        ("win_rate", "closed"),
+        ("win_rate", "within_365d"),
+    ]
+    kpis = pd.DataFrame(rows, columns=["kpi", "basis"]).assign(
+        cut="all", period="all", value=1.0, low=0.5, high=2.0, n=9.0, unit="ratio", status="ok", note=""
+    )
+    shown = performance.list_figures(pd.concat([kpis, kpis.assign(cut="region")]), Settings())
+    order = [
+        ("win_rate", "within_365d"),
+        ("win_rate", "closed"),
+        ("acv", "mean"),
+        ("won", "closed"),
+        ("meeting_rate", "accounts"),
+    ]
+    assert list(zip(shown["kpi"], shown["basis"], strict=True)) == order

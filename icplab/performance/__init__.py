@@ -8,7 +8,7 @@ from icplab.performance.compare import compare_cuts, compare_standardised
 from icplab.performance.cost import compare_allocations
 from icplab.performance.cuts import build_levels, choose_cuts, quarter_of, usual_cuts
 from icplab.performance.found import find_plan_gaps, find_segment_gaps, findings
-from icplab.performance.kpis import build_curves, build_forest, measure_cuts, measure_kpis
+from icplab.performance.kpis import build_curves, build_forest, list_figures, measure_cuts, measure_kpis
 from icplab.performance.levels import place_opportunities
 from icplab.performance.outside import list_outside_figures
 from icplab.performance.paper import compare_claims, find_paper, list_claims
@@ -53,6 +53,7 @@ __all__ = [
     "find_segment_gaps",
     "findings",
     "list_claims",
+    "list_figures",
     "list_outside_figures",
     "measure_cuts",
     "measure_kpis",

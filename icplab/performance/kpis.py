@@ -27,6 +27,11 @@ from icplab.performance.winning import build_curve, measure_winning
 
 # Pooled over the levels of a cut: where small levels mislead most and a common population is plausible.
 POOLED_BASES = ("closed", "mean", "median", "won_median", "new_logo", "discounted", "12m", "accounts", "decided")
+# The order of the table of all accounts; figures not named follow by name.
+READ_FIRST = (
+    *("win_rate", "acv", "cycle_days", "sales_velocity", "cac", "payback_months", "ltv", "ltv_cac", "grr", "nrr"),
+    *("expansion", "won_amount", "won", "lost", "open", "pipeline", "pipeline_quality"),
+)
 MIN_POOLED_LEVELS = 2
 # Cuts of many small levels: win rates, cycle and value only; there is too little in a level for what customers are worth.
 BRIEF = ("owner", COHORT)
@@ -143,6 +148,24 @@ def measure_cuts(
     parts = [_measure_cut(facts, "all", None)]
     parts += [_measure_cut(facts, cut, find_levels(cut, accounts, opportunities, settings)) for cut in cuts]
     return _as_artefact(pd.concat(parts, ignore_index=True))
+
+
+def list_figures(kpis: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Key figures of all accounts over the whole window, in the order in which a business reads them.
+
+    Returns
+    -------
+    DataFrame
+        `kpi, basis, value, low, high, n, unit, status, note`: win rate first (the basis within the horizon before the
+        others), deal value, cycle, cost, value and retention of customers, then volumes and the rest by name.
+    """
+    whole = kpis[(kpis["cut"] == "all") & (kpis["period"] == "all")]
+    place = whole["kpi"].map({kpi: i for i, kpi in enumerate(READ_FIRST)}).fillna(len(READ_FIRST))
+    usual = whole["basis"] != f"within_{settings.plan.horizon_days}d"
+    order = whole.assign(place=place, usual=usual).sort_values(["place", "kpi", "usual", "basis"], kind="stable").index
+    return whole.loc[order, ["kpi", "basis", "value", "low", "high", "n", "unit", "status", "note"]].reset_index(
+        drop=True
+    )
 
 
 def build_forest(kpis: pd.DataFrame, cut: str, settings: Settings) -> pd.DataFrame:

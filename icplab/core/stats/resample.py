@@ -5,8 +5,8 @@ Whole families are drawn, never single opportunities: deals of one organisation 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,12 @@ from icplab.core.stats.intervals import LEVEL
 REPLICATES = 1000  # enough for interval ends within 10 % of a width
 CHUNK_CELLS = 1 << 18  # weights made at once: they stay in the processor's cache until they are multiplied
 
+MOST_WORKERS = 8
+BATCH = 64  # blocks handed out at once: what waits to be added stays small
+
 Weights = npt.NDArray[np.float32]
+Block = tuple[int, int, int]
+_Found = TypeVar("_Found")
 
 
 def draw_weights(units: int, replicates: int = REPLICATES, seed: int = 0, kind: str = "poisson") -> Weights:
@@ -80,13 +85,19 @@ def resample_sums(
     n_groups = 1 if groups is None else int(np.max(groups, initial=-1)) + 1
     bounds = np.array([0, len(totals)]) if groups is None else np.searchsorted(groups[order], np.arange(n_groups + 1))
     sums = np.zeros((n_groups, replicates, totals.shape[1]))
-    ordered = totals[order]
-    with threadpool_limits(1):  # small products: threads would wait for each other, and add up in another order
-        for start, weights in _weight_chunks(len(totals), replicates, seed):
-            stop = start + weights.shape[1]
-            for group in range(np.searchsorted(bounds, start, "right") - 1, np.searchsorted(bounds, stop, "left")):
-                a, b = max(start, bounds[group]), min(stop, bounds[group + 1])
-                sums[group] += weights[:, a - start : b - start] @ ordered[a:b]
+    ordered, blocks = totals[order], _blocks(len(totals), replicates, seed)
+
+    def products(block: Block) -> list[tuple[int, Weights]]:
+        start, size, stream = block
+        weights = draw_weights(size, replicates, stream)
+        first, last = np.searchsorted(bounds, start, "right") - 1, np.searchsorted(bounds, start + size, "left")
+        ends = [(g, max(start, bounds[g]), min(start + size, bounds[g + 1])) for g in range(first, last)]
+        return [(g, weights[:, a - start : b - start] @ ordered[a:b]) for g, a, b in ends]
+
+    with threadpool_limits(1):  # one thread a product; several products at a time
+        for found in _in_order(products, blocks):
+            for group, part in found:
+                sums[group] += part
     return sums[0] if groups is None else sums.transpose(1, 0, 2)
 
 
@@ -194,12 +205,28 @@ _POISSON_TOP = 9  # P(Poisson(1) > 8) is a fifteenth of one place in 65,536
 _POISSON_PAIRS = _poisson_pairs()
 
 
-def _weight_chunks(units: int, replicates: int, seed: int) -> Iterator[tuple[int, Weights]]:
-    """Blocks of units with their weights; each block has its own stream, so memory is bounded."""
+def _blocks(units: int, replicates: int, seed: int) -> list[Block]:
+    """First unit, number of units and seed of each block; each has its own stream, so memory is bounded."""
     size = max(1, CHUNK_CELLS // max(replicates, 1))
     streams = np.random.SeedSequence(seed).generate_state(units // size + 1)
-    for block, start in enumerate(range(0, units, size)):
-        yield start, draw_weights(min(size, units - start), replicates, int(streams[block]))
+    starts = range(0, units, size)
+    return [(start, min(size, units - start), int(stream)) for start, stream in zip(starts, streams, strict=False)]
+
+
+def _in_order(work: Callable[[Block], _Found], blocks: list[Block]) -> Iterator[_Found]:
+    """Results in the order of the blocks, worked out on all processors: the sums do not depend on how many there are."""
+    import os
+    from concurrent.futures import ThreadPoolExecutor
+
+    workers = min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_WORKERS
+    )
+    if workers < 2 or len(blocks) < 2 * workers:
+        yield from map(work, blocks)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        for first in range(0, len(blocks), BATCH):
+            yield from pool.map(work, blocks[first : first + BATCH])
 
 
 def _ratio_and_error(sums: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
