@@ -24,7 +24,8 @@ def explore_goals(step: Step, workspace: str) -> Explorer:
 
     `step` is any step of a run whose key figures exist; `workspace` as in `open_step`.
     """
-    kpis = results_of(step, "kpis", "20_performance").read("kpis")
+    store = results_of(step, "kpis", "20_performance")
+    kpis = named_levels(store.read("kpis"), store.read("segments") if store.has("segments") else None)
     cuts = rankable_cuts(kpis)
     goals = step.settings.goals
     controls = {
@@ -41,6 +42,16 @@ def explore_goals(step: Step, workspace: str) -> Explorer:
         return save_settings(workspace_of(workspace), chosen)
 
     return Explorer("Which groups come first if we want something else?", controls, answer, save)
+
+
+def named_levels(kpis: pd.DataFrame, segments: pd.DataFrame | None) -> pd.DataFrame:
+    """The key figures with the names of segments in place of their ids."""
+    if segments is None:
+        return kpis
+    names = dict(zip(segments["segment_id"], segments["segment"].fillna(segments["segment_id"]), strict=True))
+    return kpis.assign(
+        level=kpis["level"].where(kpis["cut"] != "segment", kpis["level"].map(lambda v: names.get(v, v)))
+    )
 
 
 def rankable_cuts(kpis: pd.DataFrame) -> list[str]:

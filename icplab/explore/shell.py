@@ -17,8 +17,8 @@ from icplab.core.charts import Chart
 from icplab.core.errors import IcplabError
 from icplab.report.clean import clean_html, plain_block
 
-LABEL = {"description_width": "11em"}
-WIDE = "27em"
+LABEL = {"description_width": "15em"}
+WIDE = "31em"
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def run_all(page, lab: str, notebook: str) -> None:
     """Open a notebook and run all of its cells by the menu, as an analyst does."""
     page.goto(f"{lab}/lab/tree/{notebook}.ipynb?token={TOKEN}&reset")
     page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for(timeout=PATIENCE)
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(timeout=PATIENCE)
+    page.get_by_text("| Idle").first.wait_for(timeout=PATIENCE)
+    page.wait_for_timeout(3000)  # cells sent while the kernel settles are dropped by JupyterLab
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     page.get_by_text("answered in").first.wait_for(timeout=PATIENCE)
