@@ -131,6 +131,16 @@ def test_an_export_of_thousands_is_read_in_blocks_with_the_same_result(tmp_path,
     assert blocks == careful
 
 
+def test_a_damaged_record_of_another_width_is_told_without_a_word_from_the_parser(tmp_path, monkeypatch, capfd):
+    write_workspace(tmp_path / "workspace", 300, untidy=True)
+    with (tmp_path / "workspace" / "opportunities.csv").open("ab") as file:
+        file.write(b"OPP-9,\xcb\xff\n")
+    careful, blocks, _ = both_ways(tmp_path / "workspace", monkeypatch, 5_000)
+    assert blocks == careful
+    assert "ICP-E009" in str(blocks)
+    assert capfd.readouterr().err == ""
+
+
 def test_most_untidy_files_are_read_in_blocks_too(tmp_path, monkeypatch):
     taken = 0
     for seed in range(100, 106):

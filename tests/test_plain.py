@@ -73,6 +73,21 @@ OTHER_DAYS = (
     "９9/01/2024",
     "0000-00-00",
 )
+GROUPED = (
+    "1,234",
+    "$1,234.50",
+    "$1,234,567",
+    "1234,567",
+    "12,34",
+    ",123",
+    "1,234,",
+    "1.234,5",
+    "$$1",
+    "1$",
+    "1,2345",
+    "€5",
+)
+SIGNED = ("$", "$1.5", "$.5", "$-1", "'1", "1'234", "1.234.567")
 TABLE = CANONICAL["opportunities"]
 
 
@@ -93,23 +108,23 @@ def _column(choice: tuple[str, ...], most: int) -> st.SearchStrategy[list[str]]:
     return few.flatmap(lambda words: st.lists(st.sampled_from(words), min_size=most, max_size=most))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.fixed_dictionaries(
         {
             "opportunity_id": _column(WORDS, 5),
             "created_at": _column(DAYS + OTHER_DAYS, 5),
             "status": _column(WORDS, 5),
-            "amount": _column(NUMBERS, 5),
+            "amount": _column(NUMBERS + GROUPED + SIGNED, 5),
             "source": _column(WORDS, 5),
             "further": _column(WORDS, 5),
         }
     ),
     st.sampled_from(("", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d/%m/%y", "excel")),
-    st.sampled_from((".", ",")),
+    st.sampled_from(((".", ""), (".", ","), (",", "."), (",", ""), (".", "'"), (".", " "))),
 )
-def test_plain_columns_get_what_the_careful_rules_give(cells, date_format, decimal):
-    source = Source(date_format=date_format, decimal=decimal)
+def test_plain_columns_get_what_the_careful_rules_give(cells, date_format, notation):
+    source = Source(date_format=date_format, decimal=notation[0], thousands=notation[1])
     quick = _typed(cells, source)
     with pytest.MonkeyPatch.context() as patch:
         for module, name in ((typed, "plain_text"), (typed, "plain_numbers"), (dates, "plain_days")):
@@ -123,7 +138,9 @@ def test_plain_columns_get_what_the_careful_rules_give(cells, date_format, decim
 def test_plain_columns_are_not_left_to_the_careful_rules():
     days = plain_days(pd.Series(["2024-02-29", None, "1999-12-31"], dtype="str"), "%Y-%m-%d")
     assert days.astype(object).tolist()[::2] == [pd.Timestamp("2024-02-29"), pd.Timestamp("1999-12-31")]
-    assert plain_numbers(pd.Series(["1.5", "", "20"], dtype="str"), ".").fillna(-1).tolist() == [1.5, -1.0, 20.0]
+    number, signed = plain_numbers(pd.Series(["1.5", "", "$1,234,567.25"], dtype="str"), ".", ",")
+    assert number.fillna(-1).tolist() == [1.5, -1.0, 1234567.25]
+    assert signed.tolist() == [False, False, True]
     assert plain_text(pd.Series(["a", "", "b c"], dtype="str"), ("", "N/A")).fillna("null").tolist() == [
         "a",
         "null",

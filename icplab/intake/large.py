@@ -50,6 +50,7 @@ LEAST_BYTES = int(
     os.environ.get("ICPLAB_LARGE_BYTES", 8 << 20)
 )  # below this the careful reader takes no time worth saving
 BLOCK = 16 << 20  # bytes read at a time
+FIRST = 4 << 20  # bytes of the first block, which decides the form of all and is read before others are begun
 HEAD = 1 << 20  # bytes in which header and delimiter are looked for
 READERS = max(2, min(4, os.cpu_count() or 1))
 CODED_SHARE = 0.25  # a column is coded when the first block has at most so many distinct words per record
@@ -101,28 +102,23 @@ class _Block:
 
 @dataclass
 class _Column:
-    """One column on its way in: chunks of text, or codes of words in the order of appearance."""
+    """One column on its way in: chunks of text, or of codes with their words."""
 
     chunks: list[Any] = field(default_factory=list)
-    places: dict[str, int] = field(default_factory=dict)
 
     def add(self, part: Any) -> None:
-        import pyarrow as pa
-
-        if not isinstance(part, pa.DictionaryArray):
-            self.chunks.append(part)
-            return
-        places = self.places
-        place = np.array([places.setdefault(w, len(places)) for w in part.dictionary.to_pylist()], dtype=np.int32)
-        self.chunks.append(place[part.indices.to_numpy()] if len(place) else np.empty(0, dtype=np.int32))
+        self.chunks.append(part)
 
     def series(self) -> pd.Series:
-        """The column as pandas text, or coded."""
+        """The column as pandas text, or coded with words in the order of their first appearance."""
         import pyarrow as pa
 
         chunks, self.chunks = self.chunks, []
-        if self.places:
-            return from_codes(np.concatenate(chunks), list(self.places))
+        if isinstance(chunks[-1], pa.DictionaryArray):
+            parts = pa.chunked_array(chunks, type=chunks[-1].type).unify_dictionaries().chunks
+            codes = [p.indices.to_numpy(zero_copy_only=False) for p in parts]
+            words = parts[0].dictionary.cast(pa.large_string())
+            return from_codes(np.concatenate(codes), pd.array(words, dtype="str"))
         text = pa.large_string()
         whole = pa.concat_arrays([c.cast(text) for c in chunks])
         return pa.chunked_array([whole], type=text).to_pandas().astype("str")
@@ -185,8 +181,9 @@ def _read(stream: BinaryIO, file: str, source: Source, expected: set[str], notes
 
 def _blocks(stream: BinaryIO, digest: Any) -> Iterator[bytes]:
     """Pieces of the file that end where a record ends."""
-    rest = b""
-    while piece := stream.read(BLOCK):
+    rest, size = b"", min(FIRST, BLOCK)
+    while piece := stream.read(size):
+        size = BLOCK
         digest.update(piece)
         piece = rest + piece
         cut = _last_end(piece)
@@ -239,7 +236,7 @@ def _parsed(first: bytes, blocks: Iterator[bytes], form: _Form, progress: _Progr
     data, returns = _with_feeds(first)
     block = _split(data, form)
     form = _Form(form.delimiter, form.header, _worth_coding(block))
-    yield _coded(block, form)
+    yield _coded(block, form)  # pieces of one form: a column is coded in all of them or in none
     progress.show(len(first))
     ahead: deque[tuple[int, Future[tuple[_Block, bool | None]]]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
@@ -285,6 +282,8 @@ def _split(data: bytes, form: _Form) -> _Block:
     import pyarrow as pa
     import pyarrow.csv as pacsv
 
+    if not data.isascii():
+        data.decode("utf-8")  # pyarrow would print a traceback for an odd record that is no UTF-8
     structure = _structure(data, form.delimiter)
     odd: list[int] = []
 

@@ -14,7 +14,7 @@ from icplab.core.config import Settings
 from icplab.core.errors import Problem
 from icplab.core.schema import ALL, UNASSIGNED, WHOLE_MARKET
 from icplab.intake.batch import MASKED, SECRET, Batch, is_among, listed
-from icplab.intake.coded import decoded
+from icplab.intake.coded import codes_of, decoded, is_coded, words_of
 from icplab.intake.records import plain_name
 
 # Dates on which a record itself came into being; planned dates of activities, campaigns and contracts may lie ahead.
@@ -112,8 +112,7 @@ def check_units(batch: Batch, column: str) -> None:
     log = np.log(amount.where(amount > 0))
     if log.notna().sum() < 4 * UNIT_LEAST:
         return
-    groups = decoded(batch.frame["product"]).fillna("") if "product" in batch.frame else pd.Series("", index=log.index)
-    groups = pd.Series(pd.factorize(groups)[0], index=log.index).mask(groups == "", -1)  # numbers group faster
+    groups = pd.Series(_numbered(batch.frame["product"]) if "product" in batch.frame else -1, index=log.index)
     sizes = log.notna().groupby(groups).transform("sum")
     groups = groups.where(sizes >= ONE_SIDED_LEAST, -1)
     away = log - log.groupby(groups).transform("median")
@@ -126,6 +125,15 @@ def check_units(batch: Batch, column: str) -> None:
     message = f"is some {factor:,.0f} times away from the usual amount: {between} may be mixed; kept as it is"
     fix = f"export one unit; a whole file can be converted with [sources.{batch.table.name}] multiply"
     batch.note(odd, "ICP-W072", message, fix=fix, column=column)
+
+
+def _numbered(labels: pd.Series) -> np.ndarray:
+    """A number for each label, by which rows group faster; -1 where there is none."""
+    if is_coded(labels):
+        return np.append(np.where(words_of(labels) == "", -1, np.arange(len(labels.cat.categories))), -1)[
+            codes_of(labels)
+        ]
+    return np.where(labels == "", -1, pd.factorize(labels)[0])
 
 
 def check_one_sided(batches: dict[str, Batch]) -> None:

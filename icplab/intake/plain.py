@@ -22,6 +22,7 @@ LONGEST_NUMBER = 300  # characters; longer ones may be more than a number can be
 FIRST_YEAR, LAST_YEAR = 1901, 2200  # 1900-01-01 may stand for "no date"
 _DIGIT = np.zeros(256, dtype=bool)
 _DIGIT[ord("0") : ord("9") + 1] = True
+_MARKS = frozenset(".,'")
 _PARTS = re.compile(r"%([dmY])([-/.])%([dmY])\2%([dmY])")
 
 
@@ -111,28 +112,59 @@ def plain_days(text: pd.Series, declared: str) -> pd.Series | None:
     return pd.Series(made, index=text.index)
 
 
-def plain_numbers(text: pd.Series, decimal: str) -> pd.Series | None:
-    """Numbers of a column in which each is digits, with at most one decimal point among them; null where blank."""
+def plain_numbers(text: pd.Series, decimal: str, thousands: str = "") -> tuple[pd.Series, np.ndarray] | None:
+    """Numbers of a column in which each is digits in the declared notation, perhaps behind a dollar sign; null where blank.
+
+    Returns the numbers and which cells begin with a dollar sign.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if decimal not in _MARKS or (thousands and thousands not in _MARKS):
+        return None
     cells = Cells(text)
-    lengths = cells.lengths[cells.filled]
-    points = np.flatnonzero(cells.raw == ord("."))
-    if len(points) and decimal != ".":
+    starts, ends = cells.starts[cells.filled], (cells.starts + cells.lengths)[cells.filled]
+    signed = cells.raw[starts] == ord("$")
+    left_out = np.zeros(len(cells.raw), dtype=bool)
+    left_out[starts[signed]] = True
+    points = np.flatnonzero(cells.raw == ord(decimal))
+    commas = np.flatnonzero(cells.raw == ord(thousands)) if thousands else points[:0]
+    known = _DIGIT[cells.raw].sum() + len(points) + len(commas) + signed.sum()
+    if known < len(cells.raw) or not _well_formed(cells.raw, starts + signed, ends, points, commas):
         return None
-    if not (_DIGIT[cells.raw].sum() + len(points) == len(cells.raw) and (lengths <= LONGEST_NUMBER).all()):
-        return None
-    starts = cells.starts[cells.filled]
-    if not (_DIGIT[cells.raw[starts]].all() and _DIGIT[cells.raw[starts + lengths - 1]].all()):
-        return None
-    of = np.searchsorted(starts, points, side="right")
-    if (of[1:] == of[:-1]).any():  # two points in one cell
-        return None
-    made = np.full(len(text), np.nan)
-    number = pc.cast(_as_arrow(text).filter(pa.array(cells.filled)), pa.float64())
-    made[cells.filled] = number.to_numpy(zero_copy_only=False)
-    return pd.Series(made, index=text.index)
+    left_out[commas] = True
+    data = cells.raw[~left_out]
+    if decimal != ".":
+        data = np.where(data == ord(decimal), np.uint8(ord(".")), data)
+    sizes = (ends - starts) - np.add.reduceat(left_out, starts, dtype=np.int64) if len(starts) else ends
+    offsets = np.concatenate([_NONE, np.cumsum(sizes)])
+    words = pa.LargeStringArray.from_buffers(len(sizes), pa.py_buffer(offsets), pa.py_buffer(data))
+    made, with_sign = np.full(len(text), np.nan), cells.filled.copy()
+    made[cells.filled] = pc.cast(words, pa.float64()).to_numpy(zero_copy_only=False)
+    with_sign[with_sign] = signed
+    return pd.Series(made, index=text.index), with_sign
+
+
+def _well_formed(raw: np.ndarray, starts: np.ndarray, ends: np.ndarray, points: np.ndarray, commas: np.ndarray) -> bool:
+    """Whether each cell begins and ends with a digit, has at most one point, and commas only between groups of three."""
+    if (ends - starts > LONGEST_NUMBER).any() or (ends <= starts).any():
+        return False
+    if not (_DIGIT[raw[starts]].all() and _DIGIT[raw[ends - 1]].all()):
+        return False
+    of = np.searchsorted(starts, points, side="right") - 1
+    if (of[1:] == of[:-1]).any():
+        return False
+    whole_ends = ends.copy()
+    whole_ends[of] = points
+    of = np.searchsorted(starts, commas, side="right") - 1
+    after = whole_ends[of] - commas
+    groups, whole = np.bincount(of, minlength=len(starts)), whole_ends - starts
+    grouped = groups > 0
+    return bool(
+        ((after > 0) & (after % 4 == 0)).all()
+        and (groups == (whole - 1) // 4)[grouped].all()
+        and (whole % 4 > 0)[grouped].all()
+    )
 
 
 def bytes_of(text: pd.Series) -> bytes:

@@ -27,6 +27,7 @@ LONGEST_LIST = 500  # characters; longer cells with semicolons are prose
 MOST_VALUES = 12  # unmapped values listed with a line to copy for each
 _RANGE = r"\d+\s?[-–]\s?\d+"
 _WORDS_OF_NO_NUMBER = ("inf", "infinity", "nan", "+inf", "-inf", "+infinity", "-infinity")
+_SIGN_OFF = "currency sign taken off"
 TRUE = frozenset({"true", "yes", "1", "y", "t"})
 FALSE = frozenset({"false", "no", "0", "n", "f"})
 
@@ -218,9 +219,11 @@ def _flags(batch: Batch, column: Column, text: pd.Series) -> pd.Series:
 
 def _numbers(batch: Batch, column: Column, text: pd.Series, source: Source) -> pd.Series:
     """Numbers in the declared notation; symbols and brackets are taken off with a note."""
-    plain = plain_numbers(text, source.decimal)
-    if plain is not None:
-        return _checked_people(batch, column, _as_rate(batch, column, plain, text))
+    read = plain_numbers(text, source.decimal, source.thousands)
+    if read is not None:
+        number, signed = read
+        batch.note(signed, "ICP-R065", _SIGN_OFF, column=column.name)
+        return _checked_people(batch, column, _as_rate(batch, column, number, text))
     if source.thousands in _SPACES:
         text = text.str.replace(_ANY_SPACE, source.thousands, regex=True)
     odd = text.notna() & ~_matches(text, _notation(source))
@@ -281,7 +284,7 @@ def _repaired(batch: Batch, column: Column, text: pd.Series, source: Source) -> 
     bare = text.str.slice(1).where(signed, bare.reindex(text.index))
     bracket = bracket.reindex(text.index, fill_value=False)
     good &= ~_several_currencies(batch, column, text, symbol & good)
-    batch.note(symbol & good, "ICP-R065", "currency sign taken off", column=name)
+    batch.note(symbol & good, "ICP-R065", _SIGN_OFF, column=name)
     batch.note(bracket & good, "ICP-R066", "brackets or a trailing minus read as negative", column=name)
     bands = _matches(text, _RANGE) if name == "employees" else pd.Series(False, index=text.index)
     if bands.any():
