@@ -32,6 +32,14 @@ READ_FIRST = (
     *("win_rate", "acv", "cycle_days", "sales_velocity", "cac", "payback_months", "ltv", "ltv_cac", "grr", "nrr"),
     *("expansion", "won_amount", "won", "lost", "open", "pipeline", "pipeline_quality"),
 )
+DEFAULT_BASES = (
+    "mean",
+    "won_median",
+    "new_logo",
+    "simple",
+    "discounted",
+    "open",
+)  # stand before others of their figure
 MIN_POOLED_LEVELS = 2
 # Cuts of many small levels: win rates, cycle and value only; there is too little in a level for what customers are worth.
 BRIEF = ("owner", COHORT)
@@ -156,12 +164,12 @@ def list_figures(kpis: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `kpi, basis, value, low, high, n, unit, status, note`: win rate first (the basis within the horizon before the
-        others), deal value, cycle, cost, value and retention of customers, then volumes and the rest by name.
+        `kpi, basis, value, low, high, n, unit, status, note`: win rate first, deal value, cycle, cost, value and retention of customers, then volumes and the rest by name; the default basis of a figure
+        before its others.
     """
     whole = kpis[(kpis["cut"] == "all") & (kpis["period"] == "all")]
     place = whole["kpi"].map({kpi: i for i, kpi in enumerate(READ_FIRST)}).fillna(len(READ_FIRST))
-    usual = whole["basis"] != f"within_{settings.plan.horizon_days}d"
+    usual = ~whole["basis"].isin([f"within_{settings.plan.horizon_days}d", *DEFAULT_BASES])
     order = whole.assign(place=place, usual=usual).sort_values(["place", "kpi", "usual", "basis"], kind="stable").index
     return whole.loc[order, ["kpi", "basis", "value", "low", "high", "n", "unit", "status", "note"]].reset_index(
         drop=True

@@ -228,7 +228,9 @@ def draw_cohorts(subscriptions: pd.DataFrame, settings: Settings, as_of: pd.Time
     kept = float(np.average(year["value"], weights=year["n"]))
     large = year.loc[year["n"] >= settings.plan.minimum_n, "value"]
     spread = (
-        f", from {formats.percent(large.min())} to {formats.percent(large.max())} by cohort" if len(large) > 1 else ""
+        f", from {formats.percent(large.min())} to {formats.percent(large.max())} by cohort of {settings.plan.minimum_n} or more"
+        if len(large) > 1
+        else ""
     )
     title = f"After a year {formats.percent(kept)} of customers are still there{spread}"
     return Picture(
