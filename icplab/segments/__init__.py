@@ -22,11 +22,14 @@ from icplab.segments.formula import write_formulas, write_points, write_sql
 from icplab.segments.found import findings, left_out, measure_source_dependence
 from icplab.segments.motion import judge_focus, measure_context, measure_motion
 from icplab.segments.naming import measure_profile, name_segments
+from icplab.segments.preview import Look, Looks, prepare_preview, preview_segments
 from icplab.segments.rules import describe_segments, rule_holds
 from icplab.segments.universe import measure_market
 
 __all__ = [
     "Draft",
+    "Look",
+    "Looks",
     "Segmentation",
     "agreement_of",
     "assign_segments",
@@ -55,6 +58,8 @@ __all__ = [
     "measure_stability",
     "name_segments",
     "posteriors_of",
+    "prepare_preview",
+    "preview_segments",
     "read_draft",
     "rule_holds",
     "score_anchors",

@@ -94,6 +94,16 @@ def continue_segments(
     return keep_ids(segmentation, matches), matches
 
 
+def rand_index(counts: np.ndarray) -> float:
+    """Adjusted Rand index of two partitions, from their cross table; 1 where both hold one group only."""
+    pairs = lambda c: float((c * (c - 1) / 2).sum())  # noqa: E731
+    n = counts.sum()
+    rows, columns = pairs(counts.sum(axis=1)), pairs(counts.sum(axis=0))
+    expected = rows * columns / max(n * (n - 1) / 2, 1)
+    most = (rows + columns) / 2
+    return round((pairs(counts) - expected) / (most - expected), 4) if most > expected else 1.0
+
+
 def _ids(table: pd.DataFrame) -> list[str]:
     return sorted(set(table["segment_id"].dropna()) - {UNASSIGNED}, key=_number)
 

@@ -97,6 +97,7 @@ class Market:
         self.numbers = blocks.numbers[self.order]
         self.weights = np.ones(self.n) if weights is None else weights[self.order]
         self.even = weights is None
+        self.number_weight = 1.0  # how much the numbers' log density counts; a preview may change it
         self.total = float(self.weights.sum())
         self.kinds = kinds
         self.patterns = _patterns(self.numbers, self.weights, label[self.order], kinds)

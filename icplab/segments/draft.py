@@ -25,6 +25,7 @@ from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.core.schema import UNASSIGNED
 from icplab.segments.blocks import draft_column, read_blocks
+from icplab.segments.continuity import rand_index
 from icplab.segments.dimensions import measure_differences
 from icplab.segments.existence import ALPHA, MIN_RATIO
 from icplab.segments.fit import MIN_SEGMENT_SHARE, Segmentation
@@ -347,10 +348,4 @@ def agreement_of(draft: Draft, found: Segmentation) -> float | None:
         return None
     both = draft.segmentation.assignments.merge(found.assignments, on="account_id", suffixes=("_d", "_f"))
     both = both[(both["segment_id_d"] != UNASSIGNED) & (both["segment_id_f"] != UNASSIGNED)]
-    counts = pd.crosstab(both["segment_id_d"], both["segment_id_f"]).to_numpy(dtype=float)
-    pairs = lambda c: float((c * (c - 1) / 2).sum())  # noqa: E731
-    n = counts.sum()
-    rows, columns, total = pairs(counts.sum(1)), pairs(counts.sum(0)), n * (n - 1) / 2
-    expected = rows * columns / max(total, 1)
-    most = (rows + columns) / 2
-    return round((pairs(counts) - expected) / (most - expected), 4) if most > expected else 1.0
+    return rand_index(pd.crosstab(both["segment_id_d"], both["segment_id_f"]).to_numpy(dtype=float))

@@ -48,7 +48,8 @@ def log_density(market: Market, model: Mixture) -> np.ndarray:
     flat = np.log(model.rate).transpose(0, 2, 1).reshape(s * k, -1)
     out = flat @ market.levels.T + np.log(model.weight).reshape(-1, 1)
     for pattern in market.patterns:
-        out[:, pattern.rows] += gaussian(pattern, model).reshape(s * k, -1) @ pattern.features.T
+        coefficient = market.number_weight * gaussian(pattern, model).reshape(s * k, -1)
+        out[:, pattern.rows] += coefficient @ pattern.features.T
     return out.reshape(s, k, market.n)
 
 
