@@ -12,6 +12,7 @@ import pytest
 from icplab.align import rank_by_goals
 from icplab.core.config import Goals, Settings, read_settings
 from icplab.core.errors import BadInput, Problem
+from icplab.core.progress import track
 from icplab.explore.goals import rank, rankable_cuts, with_goals
 from icplab.explore.results import results_of
 from icplab.explore.saving import save_settings
@@ -124,3 +125,13 @@ def test_goals_of_the_settings_are_kept_but_for_the_trade_offs():
     assert with_goals(settings, 0.1, 0.9).goals == Goals(
         margin_floor=0.5, deal_size_vs_velocity=0.1, land_vs_expand=0.9
     )
+
+
+def test_long_loops_show_a_bar_in_the_lab_and_nowhere_else(monkeypatch):
+    monkeypatch.delenv("ICPLAB_PROGRESS", raising=False)
+    items = range(3)
+    assert track(items, "counting") is items
+    monkeypatch.setenv("ICPLAB_PROGRESS", "1")
+    bar = track(items, "counting")
+    assert bar.desc.startswith("counting")
+    assert list(bar) == [0, 1, 2]

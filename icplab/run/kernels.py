@@ -67,7 +67,16 @@ LIBRARIES = (
     "icplab.report",
 )
 # Variables that would reach into a run from the shell it was typed in.
-DROPPED = ("ICPLAB_WORKSPACE", "ICPLAB_RUN", "PYTHONSTARTUP", "PYTHONWARNINGS", "LANG", "LANGUAGE", "JPY_PARENT_PID")
+DROPPED = (
+    "ICPLAB_WORKSPACE",
+    "ICPLAB_RUN",
+    "ICPLAB_PROGRESS",
+    "PYTHONSTARTUP",
+    "PYTHONWARNINGS",
+    "LANG",
+    "LANGUAGE",
+    "JPY_PARENT_PID",
+)
 SOCKET_PATH_LIMIT = 100  # bytes; Linux allows 107 for the path of a socket, some systems 103
 POLL_SECONDS = 0.02
 

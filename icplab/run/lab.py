@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from icplab.core.errors import BadInput, Problem, no_folder
+from icplab.core.progress import SHOWN
 from icplab.run.notebooks import find_notebooks
 
 ADDRESS = "127.0.0.1"
@@ -40,4 +41,4 @@ def lab_environment(workspace: Path) -> dict[str, str]:
     run.parent.mkdir(parents=True, exist_ok=True)
     config = os.pathsep.join(filter(None, [str(CONFIG), os.environ.get("JUPYTER_CONFIG_PATH", "")]))
     own = {"ICPLAB_WORKSPACE": str(workspace.resolve()), "ICPLAB_RUN": str(run), "JUPYTER_CONFIG_PATH": config}
-    return {**os.environ, **own}
+    return {**os.environ, **own, SHOWN: "1"}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from icplab.core.progress import track
 from icplab.segments.blocks import Blocks
 from icplab.segments.mixture import Market, fit_mixture
 
@@ -70,7 +71,7 @@ def measure_existence(blocks: Blocks, k: int, *, seed: int, nulls: int) -> Exist
         return Existence(gain, (), 1.0, 0.0, False, "one single group describes the market best")
     draw = copula_null(blocks)
     null: list[float] = []
-    for _ in range(nulls):
+    for _ in track(range(nulls), "comparing with markets without groups"):
         null.append(_gain(draw(rng), k, rng))
         if (1 + sum(g >= gain for g in null)) / (1 + nulls) > ALPHA:
             break

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.config import Settings
+from icplab.core.progress import track
 from icplab.core.schema import UNASSIGNED, WHOLE_MARKET
 from icplab.segments.blocks import Blocks, draft_column, read_blocks, write_recipe
 from icplab.segments.existence import MIN_TEST_ACCOUNTS, Existence, measure_existence
@@ -235,7 +236,7 @@ def _fit_each_k(market: Market, most: int, seed: int, starts: int) -> dict[int, 
     """Best fit per k, until BIC has not improved GIVE_UP_AFTER times in a row."""
     models: dict[int, Mixture] = {}
     best, worse = np.inf, 0
-    for k in range(1, most + 1):
+    for k in track(range(1, most + 1), "trying numbers of segments"):
         rng = np.random.default_rng([seed, 10 + k])
         models[k] = fit_mixture(market, k, rng, starts, smaller=models.get(k - 1), target=-best / 2, shapes=True)
         worse = 0 if models[k].bic < best else worse + 1

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from icplab.core.progress import track
 from icplab.segments.blocks import Blocks
 from icplab.segments.mixture import Market, fit_mixture, posterior
 
@@ -35,7 +36,7 @@ def jaccard_of_refits(
     mine = _one_hot(label, k)
     group = np.unique(family.astype(str), return_inverse=True)[1]
     found = np.zeros((resamples, k))
-    for b in range(resamples):
+    for b in track(range(resamples), "refitting for stability"):
         # Poisson weights: a bootstrap whose families are drawn independently of each other.
         weights = rng.poisson(1.0, group.max() + 1)[group].astype(float)
         refit = fit_mixture(Market(blocks, weights), k, rng, REFIT_STARTS, tolerance=REFIT_TOLERANCE)

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from icplab.core.config import Settings
+from icplab.core.progress import track
 from icplab.core.schema import ALL, ARTEFACTS, OUTCOMES, check_artefact
 from icplab.core.stats.linear import fit_linear_candidates
 from icplab.core.stats.logistic import fit_with_influence, score_candidates
@@ -104,7 +105,7 @@ def measure_traits(
     barred = set() if audit is None else set(audit.loc[audit["quarantined"].astype(bool), "trait"])
     tables = []
     with threadpool_limits(1):  # many small products: threads would only wait for each other, and round differently
-        for outcome in OUTCOMES:
+        for outcome in track(OUTCOMES, "measuring traits by outcome"):
             observations = observe(outcome, opportunities, subscriptions, as_of)
             scopes = build_scopes(outcome, observations, accounts, memberships, traits, barred)
             for scope in scopes:
