@@ -6,6 +6,7 @@ python -m tests.cluster
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,8 @@ def main() -> int:
             "PYSPARK_PYTHON": sys.executable,
         }
         started: list[subprocess.Popen] = []
+        # Told to stop, Python would end at once and leave master and workers behind.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         try:
             return _test(home, place, environment, started)
         finally:
@@ -67,7 +70,7 @@ def _test(home: Path, place: Path, environment: dict[str, str], started: list[su
     for number in range(WORKERS):
         _wait_for(place / f"worker{number}.log", "Successfully registered with master ")
     print(f"{address} with {WORKERS} workers")
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_spark.py"]
+    tests = [sys.executable, "-m", "pytest", "-v", "--durations=0", "-p", "no:cacheprovider", "tests/test_spark.py"]
     return subprocess.run(tests, env={**environment, "ICPLAB_SPARK_MASTER": address}, check=False).returncode
 
 

@@ -283,3 +283,36 @@ def test_columns_left_out_of_the_comparison_say_nothing():
     found = find_pairs(frame, Settings(matching=Matching(columns=("name", "country"))))
     assert len(found)
     assert (found[["domain", "linkedin_url", "employees", "phone"]] == 0).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "core"),
+    [
+        ("Oakline Sp. z o.o.", "oakline"),
+        ("Oakline Sp. z o. o.", "oakline"),
+        ("Oakline, spol. s r.o.", "oakline"),
+        ("Oakline A/S", "oakline"),
+        ("Oakline S.A. de C.V.", "oakline"),
+        ("Oakline GmbH & Co. KGaA", "oakline"),
+        ("Oakline Chem. Prods.", "oaklinechemicalproduct"),
+        ("Oakline Chemical Products", "oaklinechemicalproduct"),
+    ],
+)
+def test_legal_forms_and_short_forms_are_read_as_they_are_written(name, core):
+    assert read_names(pd.Series([name])).at[0, "core"] == core
+
+
+def branches(**columns: list[str]) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {"account_id": ["A1", "A2"], "domain": "oaklinecargo.example", "industry": "Transport", **columns}
+    )
+    empty = CANONICAL["accounts"].empty()
+    return frame.assign(**{c: pd.Series([None] * 2).astype(empty[c].dtype) for c in empty if c not in frame})
+
+
+def test_branches_named_after_their_own_cities_stay_apart_and_one_city_under_two_spellings_does_not():
+    apart = branches(name=["Oakline Cargo Vilasjo", "Oakline Cargo Milasjo"], city=["Vilasjo", "Milasjo"])
+    assert merged_pairs(apart) == set()
+    assert find_pairs(apart)["verdict"].tolist() == ["group"]
+    one = branches(name=["Oakline Cargo Vilasjo", "Oakline Cargo Milasjo"], city=["Vilasjo", "Vilasjo"])
+    assert merged_pairs(one) == {("A1", "A2")}

@@ -31,6 +31,8 @@ def judge_pairs(found: pd.DataFrame, clear: float, ask: float) -> pd.Series:
     """
     alike = found["name_kind"].isin(["same", "slip", "slips"])
     same_page = found["page"] == "same"
+    # A name inside the other is the same one where company page and street or telephone are too.
+    alike |= (found["name_kind"] == "part") & same_page & ((found["phone"] >= STRONG) | (found["street"] >= STRONG))
     reached = same_page | (found["phone"] >= STRONG) | (found["street"] >= STRONG)
     opposed = found["numbers_differ"] | found["places_differ"] | found["is_parent"] | (found["page"] == "differs")
     opposed |= (found["web"] == "differs") & ~same_page
@@ -40,7 +42,7 @@ def judge_pairs(found: pd.DataFrame, clear: float, ask: float) -> pd.Series:
     one_web = found["web"].isin(["same", "twin"]) & (found["shared_bits"] >= GROUP_BITS)
     place = (
         found["places_differ"]
-        & found["name_kind"].isin(["same", "slip", "part"])
+        & found["name_kind"].isin(["same", "slip", "slips", "part"])
         & (found["shared_bits"] >= GROUP_BITS)
     )
     is_group = ~is_clear & ~found["is_parent"] & ~found["numbers_differ"] & (place | (one_web & ~alike))

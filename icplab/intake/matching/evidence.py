@@ -110,12 +110,23 @@ def _compare_names(
     ).clip(-12.0, MOST_NAME)
     differ = {
         "numbers_differ": (a["numbers"] != b["numbers"]).to_numpy(),
-        "places_differ": (a["places"] != b["places"]).to_numpy(),
+        "places_differ": (a["places"] != b["places"]).to_numpy() | _named_after_other_cities(a, b),
         "legal_differs": ((a["legal"] != b["legal"]) & (a["legal"] != "") & (b["legal"] != "")).to_numpy(),
     }
     for what, weight in zip(differ, (NUMBERS_DIFFER, PLACES_DIFFER, LEGAL_DIFFERS), strict=True):
         bits = bits + np.where(differ[what], weight, 0.0)
     return pd.DataFrame({"name": bits, "name_kind": kind, "shared_bits": shared, **differ}, index=pairs.index)
+
+
+def _named_after_other_cities(a: pd.DataFrame, b: pd.DataFrame) -> np.ndarray:
+    """Whether both names hold the city of their own account, and these are two: branches of one organisation."""
+    differ = ((a["city"] != b["city"]) & (a["city"].str.len() >= 4) & (b["city"].str.len() >= 4)).to_numpy()
+    found = np.zeros(len(a), dtype=bool)
+    places = np.flatnonzero(differ)
+    both = [side.iloc[places] for side in (a, b)]
+    held = [[c in w for c, w in zip(s["city"], s["whole"], strict=True)] for s in both]
+    found[places] = [x and y for x, y in zip(*held, strict=True)]
+    return found
 
 
 def _shared_bits(words: pd.DataFrame, pairs: pd.DataFrame, total: int) -> tuple[np.ndarray, np.ndarray]:
