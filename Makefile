@@ -59,6 +59,7 @@ bench-recovery: .venv/ready ## planted truth: what the method finds against a Ba
 
 bench-traits: .venv/ready ## traits T1 to T5 and their scenarios beside a naive analyst; SEEDS=20 markets each, from FIRST=10000
 	$(BIN)/python -m benchmarks.traits_recovery --seeds $(or $(SEEDS),20) --first $(or $(FIRST),10000)
+	$(BIN)/python -m benchmarks.speed_traits
 
 bench-quick: .venv/ready ## the key figures' part of bench-recovery with few seeds, in minutes
 	$(BIN)/python -m benchmarks.performance_recovery --quick

@@ -40,7 +40,7 @@ class OtherMarket:
     """(trait, segment) planted to differ."""
 
 
-def make_market(seed: int, *, accounts: int = 3200, specific: bool = False, effect: float = 0.55) -> OtherMarket:
+def make_market(seed: int, *, accounts: int = 3600, specific: bool = False, effect: float = 0.55) -> OtherMarket:
     """One market. `effect` is the planted log odds ratio in the middle of the link (drawn 0 to 60 % larger per trait)."""
     rng = np.random.default_rng([seed, 77])
     link = list(LINKS)[seed % len(LINKS)]
@@ -59,7 +59,7 @@ def make_market(seed: int, *, accounts: int = 3200, specific: bool = False, effe
         slopes[0] = 0.0
         slopes[0, where] = np.log(SPECIFIC_RATIO) / SCALE[link]
     source, owner = rng.choice(5, accounts, p=[0.3, 0.25, 0.2, 0.15, 0.1]), rng.integers(0, 14, accounts)
-    base = rng.uniform(-0.5, 0.1) + np.array([-0.35, 0.0, 0.3])[group]
+    base = rng.uniform(-0.3, 0.3) + np.array([-0.35, 0.0, 0.3])[group]
     base = base + np.array([0.5, 0.0, 0.0, -0.3, 0.0])[source] + rng.normal(0, 0.15, 14)[owner]
     base = base + 0.12 * np.log1p(years) - 0.3
     eta = base + (has * slopes[:, group].T).sum(axis=1)

@@ -24,6 +24,7 @@ from icplab.traits.scopes import (
     build_scopes,
     families_with,
 )
+from icplab.traits.specific import COLUMNS, measure_differences
 from icplab.traits.verdicts import EXTRA, LEVEL, judge
 
 Floats = NDArray[np.floating]
@@ -108,10 +109,14 @@ def measure_traits(
         for outcome in track(OUTCOMES, "measuring traits by outcome"):
             observations = observe(outcome, opportunities, subscriptions, as_of)
             scopes = build_scopes(outcome, observations, accounts, memberships, traits, barred)
+            differences = pd.DataFrame(columns=COLUMNS)
             for scope in scopes:
                 tables.append(_measure_scope(scope, barred))
                 if outcome != "win" and scope.scope == ALL and not _anything(tables[-1]):
                     break  # its segments could not be opened
+                if scope.segments:
+                    differences = measure_differences(scope, _groups(scope, barred), _prepare, _fit)
+                tables[-1] = _with_differences(tables[-1], differences)
     tables = [t for t in tables if len(t)]
     if not tables:
         nothing = {name: pd.Series(dtype="float64") for name in EXTRA}
@@ -125,12 +130,23 @@ def _anything(table: pd.DataFrame) -> bool:
     return len(table) > 0 and global_test(table["p_value"].where(table["enough"].astype(bool))) <= LEVEL
 
 
-def _measure_scope(scope: Scope, barred: set[str]) -> pd.DataFrame:
-    """Rows of one scope and outcome, without verdicts; quarantined traits with their crude effect only."""
+def _with_differences(table: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a scope with how far each effect differs from that in the other segments."""
+    if table.empty or differences.empty:
+        return table.assign(difference=np.nan, difference_se=np.nan)
+    return table.merge(differences, on=["trait", "level", "scope"], how="left", validate="one_to_one")
+
+
+def _groups(scope: Scope, barred: set[str]) -> list[list[Coded]]:
+    """Traits that share their nuisance columns: all whose levels stand alone together, the others one by one."""
     open_to_test = [c for c in scope.coded if c.trait.name not in barred]
     singles = [c for c in open_to_test if c.trait.kind in SINGLE]
-    groups = [[c] for c in open_to_test if c.trait.kind not in SINGLE]
-    groups = ([singles] if singles else []) + groups
+    return ([singles] if singles else []) + [[c] for c in open_to_test if c.trait.kind not in SINGLE]
+
+
+def _measure_scope(scope: Scope, barred: set[str]) -> pd.DataFrame:
+    """Rows of one scope and outcome, without verdicts; quarantined traits with their crude effect only."""
+    groups = _groups(scope, barred)
     shown = [c for c in scope.coded if c.trait.name in barred] if scope.scope == ALL else []
     ordered = [c for g in groups for c in g] + shown
     if not ordered:
@@ -187,11 +203,8 @@ def _crude(scope: Scope, group: list[Coded]) -> tuple[pd.DataFrame, Floats]:
 
 def _adjust(scope: Scope, group: list[Coded]) -> tuple[pd.DataFrame, Floats]:
     """Adjusted effects of levels that share their nuisance columns, with the sign later on, and influences of families."""
-    trait, nuisance, twin = group[0].trait, scope.nuisance, None
-    if trait.kind in SINGLE:
-        twin = np.array([nuisance.position(c.trait.name, level) for c in group for level in c.trait.levels])
-    else:
-        nuisance = nuisance.without(f"trait:{trait.name}", STANDS_FOR.get(trait.name, ""))
+    trait = group[0].trait
+    nuisance, twin = _prepare(scope, group)
     x, missing = _matrix(group)
     fits, influence = _fit(scope, x, nuisance, missing, twin)
     if trait.kind == "category":
@@ -202,6 +215,14 @@ def _adjust(scope: Scope, group: list[Coded]) -> tuple[pd.DataFrame, Floats]:
         scope, x[:, promising], nuisance, missing[:, promising], fits["estimate"].to_numpy()[promising]
     )
     return fits.assign(replicates=replicates, later=later), influence
+
+
+def _prepare(scope: Scope, group: list[Coded]) -> tuple[Nuisance, NDArray[np.intp] | None]:
+    """Nuisance columns of a group, and for levels that stand alone the column that repeats each."""
+    trait, nuisance = group[0].trait, scope.nuisance
+    if trait.kind in SINGLE:
+        return nuisance, np.array([nuisance.position(c.trait.name, level) for c in group for level in c.trait.levels])
+    return nuisance.without(f"trait:{trait.name}", STANDS_FOR.get(trait.name, "")), None
 
 
 def _given_stronger(scope: Scope, x: Floats, nuisance: Nuisance, missing: Floats, p_value: Floats) -> Floats:

@@ -34,6 +34,9 @@ class Scope:
     nuisance: Nuisance
     late: NDArray[np.bool_]
     dated: bool
+    soft: Floats
+    """Probability of each of `segments` per observation; no columns inside a segment."""
+    segments: tuple[str, ...]
 
 
 def build_scopes(
@@ -62,7 +65,9 @@ def build_scopes(
         background = [c for c in coded if c.trait.table == "accounts" and c.trait.name not in barred]
         nuisance = build_nuisance(part, soft, background, logged=outcome in LOGGED)
         dated = bool(part["created_at"].notna().any())
-        yield Scope(outcome, scope, part, coded, nuisance, _later_half(part, dated), dated)
+        several = scope == ALL and len(names) > 1 and soft is not None
+        known = (soft, tuple(names)) if several else (np.empty((len(part), 0)), ())
+        yield Scope(outcome, scope, part, coded, nuisance, _later_half(part, dated), dated, *known)
 
 
 def build_memberships(account_id: pd.Series, segments: pd.DataFrame, posteriors: pd.DataFrame | None) -> pd.DataFrame:

@@ -9,17 +9,14 @@ from numpy.typing import NDArray
 from icplab.core.schema import ALL, ARTEFACTS
 from icplab.core.stats.mixtures import fit_normal_mixture, posterior_means
 from icplab.core.stats.multiplicity import benjamini_hochberg, global_test, open_families
-from icplab.traits.levels import TREND
 from icplab.traits.outcomes import LOGGED
+from icplab.traits.specific import flag_specific
 
 Floats = NDArray[np.floating]
 
 LEVEL = 0.05  # of global tests, and of intervals
 RELEVANT_ODDS, RELEVANT_RATIO = np.log(1.6), np.log(1.25)  # effects a team would act on; power is judged against them
 POWER = 2.8  # standard errors that an effect must have to be found with 80 % power at 5 %: 1.96 + 0.84
-# Segment-specific: probability that the log odds ratio in a segment differs from that elsewhere by more than this.
-DIFFERENT, SURE = np.log(1.25), 0.90
-SPIKE, SLAB = 0.05, 0.70  # standard deviations of effects (and differences) that are idle, and of those that are real
 # Widths of the priors that effects are shrunken with, and how many idle effects are added to what the data hold: the first
 # width is idle for all that anybody would act on.
 WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
@@ -111,26 +108,6 @@ def _shrink(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(np.exp(shrunken), index=rows.index)
 
 
-def _mixture(estimate: Floats, noise: Floats, slab: float | None = None) -> tuple[float, float]:
-    """Width of real effects and their share, by expectation-maximisation; a `slab` given is kept."""
-    width, share = slab or SLAB, 0.05
-    if not len(estimate):
-        return width, share
-    for _ in range(50):
-        real = _chance(estimate, noise, width, share)
-        share = max(float(real.mean()), 1 / max(len(estimate), 20))
-        if slab is None:
-            width = float(np.clip(np.sqrt(max((real * (estimate**2 - noise)).sum() / real.sum(), 0.0)), 0.2, 1.5))
-    return width, share
-
-
-def _chance(estimate: Floats, noise: Floats, slab: float, share: float) -> Floats:
-    """Probability that an effect is real rather than idle."""
-    wide, narrow = noise + slab**2, noise + SPIKE**2
-    log_odds = 0.5 * (np.log(narrow / wide) + estimate**2 * (1 / narrow - 1 / wide)) + np.log(share / (1 - share))
-    return 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
-
-
 def _flags(rows: pd.DataFrame, masked: pd.Series, audit: pd.DataFrame | None) -> pd.Series:
     """Flags per row, joined by ";"."""
     enough = rows["enough"].astype(bool)
@@ -146,7 +123,7 @@ def _flags(rows: pd.DataFrame, masked: pd.Series, audit: pd.DataFrame | None) ->
         "reversal": turned & (clear_turn | channel_turn),
         "confounded": crude_clear & ~adjusted_clear,
         "by_channel": crude_clear & (channel.abs() < (1 - FROM_CHANNEL) * crude.abs()) | (turned & channel_turn),
-        "segment_specific": _segment_specific(rows),
+        "segment_specific": flag_specific(rows),
         "masked": masked,
         "separated": rows["separated"].eq(True),
         "missing_sensitive": adjusted_clear & (rows["missing_low"] < 1) & (rows["missing_high"] > 1),
@@ -159,41 +136,6 @@ def _flags(rows: pd.DataFrame, masked: pd.Series, audit: pd.DataFrame | None) ->
         extra = rows["trait"].map(said).fillna("").astype("str")
         flags = flags + extra.where(extra == "", extra + ";")
     return flags.str.strip(";")
-
-
-def _segment_specific(rows: pd.DataFrame) -> pd.Series:
-    """Segment rows whose effect differs from that in the other segments with probability SURE.
-
-    Differences are either idle (normal, SPIKE wide) or real (normal, SLAB wide); the share of real ones is estimated from all
-    differences of the outcome, which is the partial pooling.
-    """
-    flagged = pd.Series(False, index=rows.index)
-    inside = rows[
-        (rows["scope"] != ALL) & rows["enough"].astype(bool) & (rows["level"] != TREND) & rows["estimate"].notna()
-    ]
-    for _, part in inside.groupby("outcome", sort=True):
-        precision = 1 / part["se"].astype("float64") ** 2
-        key = [part["trait"], part["level"]]
-        weighted = precision * part["estimate"].astype("float64")
-        others = precision.groupby(key).transform("sum") - precision
-        elsewhere = (weighted.groupby(key).transform("sum") - weighted) / others.where(others > 0)
-        difference = (part["estimate"].astype("float64") - elsewhere).dropna()
-        noise = (1 / precision + 1 / others.where(others > 0)).reindex(difference.index).to_numpy()
-        chance = _chance(difference.to_numpy(), noise, SLAB, _mixture(difference.to_numpy(), noise, SLAB)[1])
-        far = _beyond(difference.to_numpy(), noise, SLAB) * chance + _beyond(difference.to_numpy(), noise, SPIKE) * (
-            1 - chance
-        )
-        flagged.loc[difference.index[far >= SURE]] = True
-    return flagged
-
-
-def _beyond(difference: Floats, noise: Floats, prior: float) -> Floats:
-    """Posterior probability that a difference exceeds DIFFERENT in size, under a normal prior."""
-    from scipy import stats
-
-    pull = prior**2 / (prior**2 + noise)
-    mean, spread = difference * pull, np.sqrt(noise * pull)
-    return stats.norm.sf((DIFFERENT - mean) / spread) + stats.norm.cdf((-DIFFERENT - mean) / spread)
 
 
 def _finish(rows: pd.DataFrame) -> pd.DataFrame:

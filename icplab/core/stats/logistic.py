@@ -213,14 +213,17 @@ def score_candidates(
     step from the null model, an approximation: report the estimate of `fit_candidates`), `z_score`, `z_cluster`,
     `p_value` (the larger of both tests).
     """
-    from scipy import stats
+    from scipy import special
 
     y, z, penalty = _checked(outcome, nuisance, ridge)
     codes = None if clusters is None else _codes(clusters)
     test = score_block(y, z, _own_columns(candidates, missing, len(y)), penalty, codes, start)
-    p_model = 2 * stats.norm.sf(np.abs(test["z_score"]))
-    p_cluster = 2 * stats.t.sf(np.abs(test["z_cluster"]), max(codes.max(initial=1) if codes is not None else 1, 1))
-    return test.assign(p_value=np.fmax(p_model, p_cluster))
+    p_value = 2 * special.ndtr(-np.abs(test["z_score"].to_numpy()))
+    if codes is not None:
+        freedom = float(max(codes.max(initial=1), 1))
+        p_value = np.fmax(p_value, 2 * special.stdtr(freedom, -np.abs(test["z_cluster"].to_numpy())))
+    test["p_value"] = p_value
+    return test
 
 
 def ratio_table(fits: pd.DataFrame, *, fdr: float = 0.10) -> pd.DataFrame:
@@ -248,7 +251,7 @@ def _checked(outcome: ArrayLike, design: ArrayLike, ridge: ArrayLike) -> tuple[F
     y, z = np.asarray(outcome, dtype=float), np.asarray(design, dtype=float)
     if z.ndim != 2 or y.shape != z.shape[:1]:
         raise ContractBroken(f"outcome of shape {y.shape} does not match a design of shape {z.shape}")
-    if not np.isin(y, (0.0, 1.0)).all():
+    if not ((y == 0) | (y == 1)).all():
         raise ContractBroken("outcome holds something else than 0 and 1")
     return y, z, np.broadcast_to(np.asarray(ridge, dtype=float), (z.shape[1],)).copy()
 

@@ -18,7 +18,8 @@ Codes = NDArray[np.intp]
 
 MAX_STEPS = 40
 TOLERANCE = 1e-9  # largest change of a coefficient at which a fit has converged
-CLOSE = 1e-6  # size of a full Newton step that leaves an error of its square
+CLOSE = 1e-5  # size of a full Newton step that leaves an error of its square
+SMALL_STEP = 0.5  # log odds: steps below this cannot overshoot, and are taken without looking
 MAX_CHORDS, CHORD_CLOSE = 20, 1e-6
 LARGEST_STEP = 2.0  # in log odds: keeps early steps of strong effects from overshooting
 FEW = 24  # nuisance columns up to which every candidate gets its own nuisance block from the first step
@@ -60,17 +61,18 @@ class Block:
 def newton(y: Floats, z: Floats, penalty: Floats, start: ArrayLike | None = None) -> tuple[Floats, bool]:
     """Coefficients of one penalised logistic regression, and whether they settled."""
     theta = np.zeros(z.shape[1]) if start is None else np.array(start, dtype=float)
-    loss = _loss(y, z @ theta, theta, penalty)
     for _ in range(MAX_STEPS):
         mu = expit(z @ theta)
         gradient = z.T @ (y - mu) - penalty * theta
         step = _solve((z * (mu * (1 - mu))[:, None]).T @ z + np.diag(penalty), gradient)
-        for _ in range(10):
-            candidate = _loss(y, z @ (theta + step), theta + step, penalty)
-            if candidate <= loss + 1e-10:
-                break
-            step = step / 2
-        theta, loss = theta + step, candidate
+        size = float(np.abs(z @ step).max(initial=0.0))
+        if size > SMALL_STEP:
+            loss = _loss(y, z @ theta, theta, penalty)
+            for _ in range(10):
+                if _loss(y, z @ (theta + step), theta + step, penalty) <= loss + 1e-10:
+                    break
+                step = step / 2
+        theta = theta + step
         if np.abs(step).max(initial=0.0) < TOLERANCE:
             return theta, True
     return theta, False
@@ -79,9 +81,7 @@ def newton(y: Floats, z: Floats, penalty: Floats, start: ArrayLike | None = None
 def fit_block(task: Task, block: Block, null: Floats) -> tuple[Floats, Floats, Floats, Flags]:
     """Estimates, model-based variances, cluster influences (clusters x candidates) and whether each converged."""
     if task.parameters <= FEW:
-        m = block.own.shape[2]
-        start = np.repeat(null[:, None], m, axis=1), np.zeros((len(block.own), m))
-        beta, variance, influence, converged = _finish(task, block, *start)
+        beta, variance, influence, converged = _finish(task, block, *_first_step(task, block, null))
     else:
         gamma, beta, variance, influence = _chord(task, block, null)
         converged = ~np.isnan(variance)
@@ -100,16 +100,7 @@ def score_block(
 ) -> pd.DataFrame:
     """Score tests at the null model: one_step, z_score, z_cluster."""
     null, _ = newton(y, z, penalty, start)
-    mu = expit(z @ null)
-    weight, residual = mu * (1 - mu), y - mu
-    weighted = z * weight[:, None]
-    inverse = invert(weighted.T @ z + np.diag(penalty))
-    cross = np.stack([weighted.T @ x for x in own])
-    solved = np.stack([inverse @ c for c in cross])
-    schur = _own_information(own, weight[:, None], np.zeros(own.shape[::2]))
-    schur = schur - np.einsum("qpm,rpm->mqr", cross, solved)
-    reduced = np.stack([residual @ x for x in own])
-    reduced = reduced - np.einsum("qpm,p->qm", solved, z.T @ residual - penalty * null)
+    reduced, schur, solved, residual = _projected(y, z, own, penalty, null)
     # The missing indicator is nuisance too: the candidate is tested given it.
     helped = schur[:, 0, 1] / np.maximum(schur[:, 1, 1], NOTHING) if len(own) == 2 else np.zeros(own.shape[2])
     score, variance = reduced[0], schur[:, 0, 0]
@@ -132,10 +123,45 @@ def score_block(
     )
 
 
+def _projected(
+    y: Floats, z: Floats, own: Floats, penalty: Floats, theta: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Scores and information of own columns once nuisance is projected out, its weights on them, and residuals."""
+    mu = expit(z @ theta)
+    weight, residual = mu * (1 - mu), y - mu
+    weighted = z * weight[:, None]
+    inverse = invert(weighted.T @ z + np.diag(penalty))
+    both = np.vstack([weighted.T, residual])
+    products = np.stack([both @ x for x in own])  # one pass over the columns
+    cross, direct = products[:, :-1], products[:, -1]
+    solved = np.stack([inverse @ c for c in cross])
+    q = len(own)
+    schur = np.empty((own.shape[2], q, q))
+    for i in range(q):
+        for j in range(i, q):
+            schur[:, i, j] = schur[:, j, i] = weight @ (own[i] * own[j]) - np.einsum("pm,pm->m", cross[i], solved[j])
+    reduced = direct - np.einsum("qpm,p->qm", solved, z.T @ residual - penalty * theta)
+    return reduced, schur, solved, residual
+
+
+def _first_step(task: Task, block: Block, null: Floats) -> tuple[Floats, Floats]:
+    """Coefficients after one Newton step from the null model, for which no candidate needs a model of its own."""
+    m = block.own.shape[2]
+    gamma, beta = np.repeat(null[:, None], m, axis=1), np.zeros((len(block.own), m))
+    alone = np.flatnonzero((block.twins < 0) & ~block.ridge.any(axis=0))
+    if len(alone):
+        part = block.own if len(alone) == m else block.own[:, :, alone]
+        reduced, schur, solved, _ = _projected(task.y, task.z, part, task.penalty, null)
+        beta[:, alone] = _solve_small(schur, reduced)
+        gamma[:, alone] -= np.einsum("qpm,qm->pm", solved, beta[:, alone])
+    return gamma, beta
+
+
 def expit(eta: Floats) -> Floats:
     """Logistic function, safe for large arguments."""
     odds = np.negative(eta)
-    np.exp(np.clip(odds, -500, 500, out=odds), out=odds)
+    with np.errstate(over="ignore"):  # an infinite number of odds against is a probability of nought
+        np.exp(odds, out=odds)
     odds += 1
     return np.reciprocal(odds, out=odds)
 
