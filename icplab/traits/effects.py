@@ -111,12 +111,12 @@ def measure_traits(
             scopes = build_scopes(outcome, observations, accounts, memberships, traits, barred)
             differences = pd.DataFrame(columns=COLUMNS)
             for scope in scopes:
-                tables.append(_measure_scope(scope, barred))
-                if outcome != "win" and scope.scope == ALL and not _anything(tables[-1]):
+                measured = _measure_scope(scope, barred)
+                tables.append(_with_differences(measured, differences))
+                if outcome != "win" and scope.scope == ALL and not _anything(measured):
                     break  # its segments could not be opened
                 if scope.segments:
                     differences = measure_differences(scope, _groups(scope, barred), _prepare, _fit)
-                tables[-1] = _with_differences(tables[-1], differences)
     tables = [t for t in tables if len(t)]
     if not tables:
         nothing = {name: pd.Series(dtype="float64") for name in EXTRA}
