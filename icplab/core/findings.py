@@ -32,7 +32,7 @@ _CODES = {
         best-level no-difference not-measured cell-above-rest""",
     "segments": """segments-natural segments-reproducible segments-constructive segments-none source-artefact
         not-describable evidence-poor label-only too-many-segments industry-only whitespace market-incomplete
-        segments-changed draft-compared draft-unread focus""",
+        segments-changed draft-compared draft-unread where-to-focus""",
     "traits": """leak missingness-leak confounded-trait segment-specific-trait insufficient-evidence single-icp
         supported-trait nothing-supported combined-traits icp-delta""",
     "tiers": "no-usable-ranking tiers-merged over-capacity calibration tier-promise",

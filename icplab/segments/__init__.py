@@ -24,6 +24,7 @@ from icplab.segments.motion import judge_focus, measure_context, measure_motion
 from icplab.segments.naming import measure_profile, name_segments
 from icplab.segments.preview import Look, Looks, prepare_preview, preview_segments
 from icplab.segments.rules import describe_segments, rule_holds
+from icplab.segments.telling import Told, tell_segments
 from icplab.segments.universe import measure_market
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Look",
     "Looks",
     "Segmentation",
+    "Told",
     "agreement_of",
     "assign_segments",
     "compare_draft",
@@ -64,6 +66,7 @@ __all__ = [
     "rule_holds",
     "score_anchors",
     "summarise_exceptions",
+    "tell_segments",
     "write_filters",
     "write_formulas",
     "write_points",

@@ -240,7 +240,7 @@ def _focus(focus: pd.DataFrame | None) -> list[Finding]:
     numbers = {word: len(ids) for word, ids in groups.items()}
     sentence = f"Deserves more focus, from conversion, accepted leads and sales feedback against the other segments – {'; '.join(parts)}."
     action = "Shift effort towards the first; collect judgements of sales where it is not yet known."
-    return [Finding("focus", STEP, "info", "market", sentence, numbers, action=action)]
+    return [Finding("where-to-focus", STEP, "info", "market", sentence, numbers, action=action)]
 
 
 def _label_only(differences: pd.DataFrame) -> list[Finding]:
