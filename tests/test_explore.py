@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
 import ipywidgets as widgets
+import numpy as np
 import pandas as pd
 import pytest
 
+from icplab import segments
 from icplab.align import rank_by_goals
 from icplab.core.config import Goals, Settings, read_settings
 from icplab.core.errors import BadInput, Problem
@@ -16,7 +19,10 @@ from icplab.core.progress import track
 from icplab.explore.goals import rank, rankable_cuts, with_goals
 from icplab.explore.results import results_of
 from icplab.explore.saving import save_settings
+from icplab.explore.segments import closed_by_account, segmentation_of, show_look, win_rates
 from icplab.explore.shell import Answer, Explorer, choice, several, slider, whole
+from icplab.explore.traits import EVERYWHERE, named_scopes, show_trait, strongest_first
+from tests.test_segments import QUICK, two_groups
 
 BIG_AND_SLOW, SMALL_AND_FAST = "big <b>and</b> slow", "small and fast"
 
@@ -135,3 +141,56 @@ def test_long_loops_show_a_bar_in_the_lab_and_nowhere_else(monkeypatch):
     bar = track(items, "counting")
     assert bar.desc.startswith("counting")
     assert list(bar) == [0, 1, 2]
+
+
+def trait_rows() -> pd.DataFrame:
+    """One trait in the whole market and in one segment, another only in the market and not supported."""
+    rows = [
+        ("S1", "uses <b>X</b>", "yes", "win", 200, 40, 0.1, 1.5, 0.9, 2.5, 1.4, 0.8, 2.4, 0.4, "insufficient", ""),
+        ("all", "uses <b>X</b>", "yes", "win", 900, 180, 0.12, 2.0, 1.5, 2.7, 1.9, 1.4, 2.6, 0.001, "supported", ""),
+        ("all", "region", "north", "win", 900, 300, 0.01, 1.1, 0.8, 1.4, 1.0, 0.7, 1.4, 0.9, "not_supported", ""),
+    ]
+    columns = ["scope", "trait", "level", "outcome", "n", "support", "rate_diff", "odds_ratio", "low", "high"]
+    return pd.DataFrame(
+        rows, columns=[*columns, "adjusted", "adjusted_low", "adjusted_high", "q_value", "verdict", "flags"]
+    )
+
+
+def test_the_explorer_of_traits_shows_crude_beside_adjusted_the_whole_market_first():
+    named = pd.DataFrame({"segment_id": ["S1"], "segment": ["Small <i>firms</i>"]})
+    table = named_scopes(trait_rows(), named)
+    assert table["place"].tolist() == [EVERYWHERE, EVERYWHERE, "Small <i>firms</i>"]
+    assert strongest_first(table) == ["uses <b>X</b>", "region"]
+    answer = show_trait(table, "uses <b>X</b>", "win", 0)
+    assert answer.says == "uses <b>X</b> and winning: supported, × 1.90 (1.40–2.60)."
+    html = answer.html()
+    assert "<b>X</b>" not in html.replace("&lt;b&gt;X&lt;/b&gt;", "")
+    assert "<i>firms</i>" not in html
+    assert "no level with 999" in show_trait(table, "region", "win", 999).says
+    assert "not measured" in show_trait(table, "region", "expansion", 0).says
+
+
+def test_win_rates_of_a_look_are_counted_by_hand_and_know_that_accounts_repeat():
+    label = np.array([1, 1, 1, 2, 2])
+    worked = pd.DataFrame({"won": [2, 0, 1, 0, 0], "closed": [2, 2, 1, 3, 0]})
+    rates = win_rates(label, worked, 2).set_index("level")
+    assert rates["n"].tolist() == [5, 3]
+    assert rates["value"].tolist() == [0.6, 0.0]
+    alone = win_rates(np.ones(5, int), pd.DataFrame({"won": [1, 1, 1, 0, 0], "closed": [1] * 5}), 1)
+    width = rates["high"] - rates["low"]
+    assert width.iloc[0] > (alone["high"] - alone["low"]).iloc[0], "three accounts tell less than five"
+
+
+def test_the_explorer_of_segments_starts_from_the_artefacts_of_a_run():
+    accounts, catalogue, _ = two_groups(400)
+    found = segments.fit_segments(accounts, catalogue, **QUICK)
+    again = segmentation_of(json.loads(json.dumps(found.document())), found.assignments)
+    looks = segments.prepare_preview(again, accounts)
+    opportunities = pd.DataFrame(
+        {"account_id": accounts["account_id"].head(100), "status": ["won", "lost", "open", "lost"] * 25}
+    )
+    worked = closed_by_account(opportunities, looks)
+    assert worked.sum().tolist() == [25, 75]
+    answer = show_look(segments.preview_segments(looks, k=2), worked)
+    assert answer.says.startswith("2 segments on ")
+    assert "CSV, 2 rows" in answer.html()

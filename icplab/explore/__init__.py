@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from icplab.explore.goals import explore_goals
+from icplab.explore.segments import explore_segments
+from icplab.explore.traits import explore_traits
 
-__all__ = ["explore_goals"]
+__all__ = ["explore_goals", "explore_segments", "explore_traits"]
