@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,10 @@ def keep_events(session: Session, path: Path, as_of: pd.Timestamp, refresh: Refr
     groups, rows = _groups_until(path, as_of)
     if not groups:
         return False
-    start, halved = _give_earlier(session, path, as_of, refresh)
+    read = [(folder, _read_covers(folder)) for folder in refresh.earlier]
+    earlier = [(folder, covers) for folder, covers in read if covers and covers["version"] == VERSION]
+    hashes = hash_groups(path, {groups, *(int(covers["groups"]) for _, covers in earlier)})
+    start, halved = _give_earlier(session, path, as_of, earlier, hashes)
     if not start and refresh.leave is None:
         return False
     parts = [_OLD.format(halved=halved)] if start else []
@@ -70,16 +74,20 @@ def keep_events(session: Session, path: Path, as_of: pd.Timestamp, refresh: Refr
     session.keep("of_prefix", _MERGED.format(parts=" UNION ALL ".join([*parts, "SELECT * FROM of_covered"])))
     session.keep("of_activities", _MERGED.format(parts="SELECT * FROM of_prefix UNION ALL SELECT * FROM of_after"))
     if refresh.leave is not None:
-        _leave(session, refresh.leave, Cover(groups, rows, hash_groups(path, groups)), as_of)
+        _leave(session, refresh.leave, Cover(groups, rows, hashes[groups]), as_of)
     return True
 
 
-def hash_groups(path: Path, groups: int) -> str:
-    """Hash of the stored bytes of the canonical columns of the first row groups; keys are left out, as new accounts shift them."""
+def hash_groups(path: Path, counts: Collection[int]) -> dict[int, str]:
+    """Hash of the stored bytes of the first row groups, for each of several numbers of them, in one reading.
+
+    Keys are left out, as new accounts shift them. Numbers beyond the file's are left out of the answer.
+    """
     metadata = pq.ParquetFile(path).metadata
     digest = hashlib.sha256(f"{VERSION} {metadata.created_by}".encode())
+    found = {0: digest.hexdigest()} if 0 in counts else {}
     with path.open("rb") as file:
-        for group in range(groups):
+        for group in range(min(max(counts, default=0), metadata.num_row_groups)):
             row_group = metadata.row_group(group)
             for column in map(row_group.column, range(row_group.num_columns)):
                 if column.path_in_schema in CANONICAL["activities"].by_name:
@@ -87,7 +95,9 @@ def hash_groups(path: Path, groups: int) -> str:
                     file.seek(min(offset, column.data_page_offset))
                     digest.update(column.path_in_schema.encode())
                     digest.update(file.read(column.total_compressed_size))
-    return digest.hexdigest()
+            if group + 1 in counts:
+                found[group + 1] = digest.hexdigest()
+    return found
 
 
 def _groups_until(path: Path, as_of: pd.Timestamp) -> tuple[int, int]:
@@ -104,16 +114,21 @@ def _groups_until(path: Path, as_of: pd.Timestamp) -> tuple[int, int]:
     return groups, rows
 
 
-def _give_earlier(session: DuckDBSession, path: Path, as_of: pd.Timestamp, refresh: Refresh) -> tuple[int, float]:
+def _give_earlier(
+    session: DuckDBSession,
+    path: Path,
+    as_of: pd.Timestamp,
+    earlier: Iterable[tuple[Path, dict]],
+    hashes: Mapping[int, str],
+) -> tuple[int, float]:
     """Give the first earlier summary that holds; rows it covers, and what its decayed sums weigh now. (0, 0) when none does."""
-    for folder in refresh.earlier:
-        covers = _read_covers(folder)
-        if not covers or covers["version"] != VERSION or pd.Timestamp(covers["as_of"]) > as_of:
+    for folder, covers in earlier:
+        if pd.Timestamp(covers["as_of"]) > as_of:
             continue
         metadata = pq.ParquetFile(path).metadata
         groups = int(covers["groups"])
         rows = sum(metadata.row_group(g).num_rows for g in range(min(groups, metadata.num_row_groups)))
-        if groups > metadata.num_row_groups or rows != covers["rows"] or hash_groups(path, groups) != covers["sha256"]:
+        if groups > metadata.num_row_groups or rows != covers["rows"] or hashes[groups] != covers["sha256"]:
             continue
         session.give("sums", pq.ParquetFile(folder / SUMS).read())
         days = (as_of - pd.Timestamp(covers["as_of"])).days
