@@ -21,7 +21,7 @@ from icplab.scores import (
     score_opportunities,
 )
 from icplab.scores.fit import _newton
-from icplab.scores.forward import _dated_folds, _family_folds, auc
+from icplab.scores.forward import auc, dated_folds, family_folds
 from icplab.scores.training import build_input, label_outcomes, number_edges
 from tests.made_market import AS_OF, NO_ACTIVITIES, NO_SUBSCRIPTIONS, SETTINGS, make_market, tiered, train
 
@@ -171,7 +171,7 @@ def test_the_forward_check_says_usable_and_calibrated(fitted):
 
 
 def test_what_closes_after_a_split_does_not_change_the_model_of_that_split(made):
-    split = _dated_folds(train(made), SETTINGS)[0][0]
+    split = dated_folds(train(made), SETTINGS)[0][0]
     rows = made.opportunities
     later = rows["closed_at"] > split
     turned = rows.assign(status=rows["status"].mask(later, "won"), acv=rows["acv"])
@@ -183,7 +183,7 @@ def test_what_closes_after_a_split_does_not_change_the_model_of_that_split(made)
 def test_tested_opportunities_are_younger_than_those_trained_on(made):
     training = train(made)
     created = training.opportunities["created_at"]
-    folds = _dated_folds(training, SETTINGS)
+    folds = dated_folds(training, SETTINGS)
     assert len(folds) > 1
     for split, past, tested, _ in folds:
         assert created[past].max() <= split < created[tested].min()
@@ -193,7 +193,7 @@ def test_families_are_never_split_between_folds(made):
     family = pd.Series(np.arange(len(made.opportunities)) // 6).astype("str")
     rows = made.opportunities.assign(family_id=family)
     training = train(replace(made, opportunities=rows), Settings(sources={"opportunities": Source(dated=False)}))
-    tested = np.array([fold[2] for fold in _family_folds(training)])
+    tested = np.array([fold[2] for fold in family_folds(training)])
     assert (tested.sum(axis=0) == 1).all()
     assert pd.DataFrame(tested.T).groupby(training.opportunities["family_id"]).nunique().max().max() == 1
 

@@ -40,6 +40,8 @@ class Workspace:
     """Date everything is computed as known on; default the last date in the data."""
     seed: int = 1
     markets: tuple[str, ...] = ()
+    score_column: str = ""
+    """Column of accounts with today's score or tier, to compare with; empty: looked for by its name."""
 
 
 @dataclass(frozen=True)

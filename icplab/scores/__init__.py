@@ -1,7 +1,8 @@
 """Reads account table, opportunities and segments, makes the frozen scorecard and a score for every account.
 
 The parts: `training` (labels, weights, candidate inputs), `fit` (selection and shrinkage), `scorecard` (points, calibration,
-value), `forward` (check on later opportunities). Scoring itself is `core.model.apply_model`.
+value), `forward` (check on later opportunities), `rivals` (today's rule, boosting,
+random split on the same folds), `reliability` (are probabilities right). Scoring itself is `core.model.apply_model`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from icplab.core.findings import Finding
 from icplab.core.model import Model, add_segments, apply_model, opportunity_points, value_of, win_probability
 from icplab.scores.fit import Fitted
 from icplab.scores.forward import MIN_LOST, MIN_WON, ForwardCheck, check_forward, fit_accounts, fit_opportunities
+from icplab.scores.reliability import decompose_brier, measure_reliability
+from icplab.scores.rivals import compare_rules, find_rule, measure_gains
 from icplab.scores.scorecard import (
     account_draws,
     build_card,
@@ -34,8 +37,13 @@ __all__ = [
     "Training",
     "build_training",
     "check_forward",
+    "compare_rules",
+    "decompose_brier",
+    "find_rule",
     "findings",
     "fit_model",
+    "measure_gains",
+    "measure_reliability",
     "quarantined_traits",
     "score_accounts",
     "score_opportunities",

@@ -78,7 +78,7 @@ def check_forward(training: Training, settings: Settings, seed: int) -> ForwardC
     y, w = training.labels()
     if ((y > 0) & (w > 0)).sum() < MIN_WON or ((y == 0) & (w > 0)).sum() < MIN_LOST:
         return _nothing(training, "insufficient-evidence")
-    folds = _dated_folds(training, settings) if training.dated else _family_folds(training)
+    folds = folds_of(training, settings)
     parts = [_test_fold(training, k, *fold) for k, fold in enumerate(folds)]
     predictions = pd.concat([p for p in parts if len(p)], ignore_index=True) if any(map(len, parts)) else pd.DataFrame()
     basis = "forward" if training.dated else "cross_validation"
@@ -120,7 +120,12 @@ def auc(score: np.ndarray, outcome: np.ndarray, weight: np.ndarray, fold: np.nda
     return area if np.ndim(weight) > 1 else area[0]
 
 
-def _dated_folds(training: Training, settings: Settings) -> list[Fold]:
+def folds_of(training: Training, settings: Settings) -> list[Fold]:
+    """The folds of the check: by date, or by family where there are no dates."""
+    return dated_folds(training, settings) if training.dated else family_folds(training)
+
+
+def dated_folds(training: Training, settings: Settings) -> list[Fold]:
     """Split dates and rows: at most half of the history is tested, in periods of [plan] holdout_days."""
     created = training.opportunities["created_at"]
     start, end = created.min(), training.as_of
@@ -137,7 +142,7 @@ def _dated_folds(training: Training, settings: Settings) -> list[Fold]:
     return folds
 
 
-def _family_folds(training: Training) -> list[Fold]:
+def family_folds(training: Training) -> list[Fold]:
     """Whole families dealt to folds by a hash of their id: the same folds in any order of rows."""
     family = training.opportunities["family_id"]
     place = pd.util.hash_array(family.to_numpy(dtype=object)) % FOLDS

@@ -1,0 +1,30 @@
+"""Reads scores, capacity and the forward check, makes tiers: who is in which, what each promises, what it delivered.
+
+The parts: `cuts` (cut points by money and capacity), `steady` (last quarter's tiers and people's overrides), `promise` (the
+artefact `tiers`), `pipeline` (before and after), `attention` (fit and intent, the list of now), `found` (findings).
+"""
+
+from icplab.tiers.attention import cross_with_intent, list_fast_leads, list_now
+from icplab.tiers.cuts import preview_tiers, set_tiers
+from icplab.tiers.found import findings
+from icplab.tiers.pipeline import compare_pipeline
+from icplab.tiers.promise import check_tiers, compare_promise, join_tiers, measure_tiers
+from icplab.tiers.steady import check_overrides, hold_tiers, override_tiers, read_overrides
+
+__all__ = [
+    "check_overrides",
+    "check_tiers",
+    "compare_pipeline",
+    "compare_promise",
+    "cross_with_intent",
+    "findings",
+    "hold_tiers",
+    "join_tiers",
+    "list_fast_leads",
+    "list_now",
+    "measure_tiers",
+    "override_tiers",
+    "preview_tiers",
+    "read_overrides",
+    "set_tiers",
+]
