@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 	$(BIN)/python -m compileall -q icplab
 	@touch .venv/ready
 
-.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-traits bench-quick bench-duplicates bench-speed fuzz bench-features bench-segments test-cluster clean
+.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-traits bench-quick bench-duplicates bench-tiers bench-speed fuzz bench-features bench-segments test-cluster clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -66,6 +66,10 @@ bench-quick: .venv/ready ## the key figures' part of bench-recovery with few see
 
 bench-duplicates: .venv/ready ## planted duplicate accounts: recall and precision over ten seeds and two vocabularies, seconds by size
 	$(BIN)/python -m benchmarks.duplicates --sizes
+
+bench-tiers: .venv/ready ## the scorecard against a Bayes oracle and a naive analyst (C1 to C6, E2), and the speed of scoring
+	$(BIN)/python -m benchmarks.tiers_recovery --simulated 5
+	$(BIN)/python -m benchmarks.speed_scoring
 
 bench-coverage: .venv/ready ## how often the 95 % intervals of key figures hold a known truth
 	$(BIN)/python -m benchmarks.coverage

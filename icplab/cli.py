@@ -297,13 +297,17 @@ def _simulate(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     from icplab.core.model import read_model
-    from icplab.run.score import describe_scores, score_file, write_scores
+    from icplab.run.score import describe_scores, score_file, score_large, write_scores
+    from icplab.run.score_large import is_large
 
     model = read_model(options.model)
-    scored = score_file(options.accounts, model)
     out = options.out or options.accounts.with_name(f"{options.accounts.stem}_scored.{options.format}")
-    write_scores(scored, out, options.format)
-    print(describe_scores(scored, model))
+    if options.format == "parquet" and model.usable and is_large(options.accounts):
+        print(score_large(options.accounts, model, out))
+    else:
+        scored = score_file(options.accounts, model)
+        write_scores(scored, out, options.format)
+        print(describe_scores(scored, model))
     print(_from_here(out))
     return 0
 

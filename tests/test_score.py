@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -127,3 +128,45 @@ def test_the_command_writes_beside_the_accounts_and_never_over_a_file(accounts, 
     assert len(pd.read_csv(tmp_path / "accounts_scored.csv")) == 3
     assert cli.main(arguments) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["whole", "by block"])
+def test_the_short_form_of_large_files_gives_the_same_points_values_and_tiers(kind, model, tmp_path, monkeypatch):
+    from icplab.run import score_large
+
+    names = ["account_type", "cloud_first", "employees", "industry"]
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "account_id": [f"A{i:04d}" for i in range(3000)],
+            "account_type": pd.array(rng.choice(["customer", "partner", "prospect"], 3000), dtype="str"),
+            "cloud_first": pd.array(rng.choice([True, False, None], 3000), dtype="boolean"),
+            "employees": rng.choice([5.0, 100.0, 99.9, np.nan], 3000),
+            "industry": pd.array(rng.choice(["Retail", "Software", "Space", None], 3000), dtype="str"),
+        }
+    )
+    if kind == "by block":
+        frame = frame.astype({"employees": "str"})  # text cannot be read by the query as it stands
+        monkeypatch.setattr(score_large, "BLOCK", 700)
+    path, out = tmp_path / "accounts.parquet", tmp_path / "scored.parquet"
+    frame.to_parquet(path, index=False)
+    slow = score_file(path, model)
+    counted = score_large.score_parquet(path, model, input_kinds(model), out)
+    short = pd.read_parquet(out).astype({"account_id": "str"})
+    columns = ["account_id", "segment_id", "motion", "tier"]
+    assert short[columns].astype("str").equals(slow.scores[columns].astype("str").reset_index(drop=True))
+    assert short["points"].tolist() == slow.scores["points"].tolist()
+    for column in ("win_probability", "expected_value"):
+        assert np.allclose(short[column], slow.scores[column], atol=0.011 if column == "expected_value" else 2e-6)
+    assert counted.tiers == slow.scores["tier"].value_counts().to_dict()
+    assert counted.unseen == slow.unseen
+    assert set(counted.unknown) | {names[1]} == set(slow.unknown) | {names[1]}
+
+
+def test_the_short_form_refuses_an_account_that_is_there_twice(model, tmp_path):
+    from icplab.run.score_large import score_parquet
+
+    path = tmp_path / "accounts.parquet"
+    pd.DataFrame({"account_id": ["A", "A", "B"]}).to_parquet(path)
+    with pytest.raises(BadInput, match="ICP-E042"):
+        score_parquet(path, model, input_kinds(model), tmp_path / "out.parquet")

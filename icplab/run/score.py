@@ -13,6 +13,7 @@ from icplab.core.errors import BadInput, Problem, nearest
 from icplab.core.model import UNSEEN, Model, add_segments, apply_model, level_codes, with_posteriors
 from icplab.core.store import write_parquet
 from icplab.features import type_values
+from icplab.run.score_large import score_parquet
 from icplab.segments import assign_segments, posteriors_of
 
 # How the model and the segment assigner call the kinds that a column is read as.
@@ -88,10 +89,19 @@ def input_kinds(model: Model) -> dict[str, str]:
     return {trait: READ_AS[kind] for trait, kind in sorted(kinds.items())}
 
 
+def score_large(accounts: Path, model: Model, out: Path) -> str:
+    """Score a Parquet file of a million accounts and more in the short form; what happened, in words."""
+    _refuse_existing(out)
+    counted = score_parquet(accounts, model, input_kinds(model), out)
+    lines = [f"{sum(counted.tiers.values()):,} accounts by the model of {model.as_of} ({model.verdict})"]
+    lines += [f"  {tier}: {count:,}" for tier, count in counted.tiers.items()]
+    lines.append("Short form: reasons and tier confidence are left out above a million accounts")
+    return "\n".join([*lines, *_unread(counted.missing, counted.unknown, counted.unseen)])
+
+
 def write_scores(scored: Scored, path: Path, form: str) -> Path:
     """Write the scores as `csv` (every text quoted) or `parquet`; a file that is there is not replaced."""
-    if path.exists():
-        raise BadInput(Problem("ICP-E100", "is there already", fix="name another file with --out", file=str(path)))
+    _refuse_existing(path)
     if form == "parquet":
         write_parquet(scored.scores, path)
         return path
@@ -112,11 +122,19 @@ def describe_scores(scored: Scored, model: Model) -> str:
     tiers = scored.scores["tier"].value_counts().sort_index()
     lines = [f"{len(scored.scores):,} accounts by the model of {model.as_of} ({model.verdict})"]
     lines += [f"  {tier}: {count:,}" for tier, count in tiers.items()]
-    if scored.missing:
-        lines.append(f"Not in the file, read as unknown: {', '.join(scored.missing)}")
-    lines += [f"Blank: {trait} in {n:,} accounts" for trait, n in scored.unknown.items()]
-    lines += [f"Never seen by the model: {name} in {n:,} accounts" for name, n in scored.unseen.items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_unread(scored.missing, scored.unknown, scored.unseen)])
+
+
+def _unread(missing: list[str], unknown: dict[str, int], unseen: dict[str, int]) -> list[str]:
+    """What the model did not know about the accounts, in words."""
+    lines = [f"Not in the file, read as unknown: {', '.join(missing)}"] if missing else []
+    lines += [f"Blank: {trait} in {n:,} accounts" for trait, n in unknown.items()]
+    return lines + [f"Never seen by the model: {name} in {n:,} accounts" for name, n in unseen.items()]
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise BadInput(Problem("ICP-E100", "is there already", fix="name another file with --out", file=str(path)))
 
 
 def _read(path: Path) -> pd.DataFrame:

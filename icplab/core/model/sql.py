@@ -18,7 +18,7 @@ NAME_LENGTH = 40  # characters of an input's name in a column name; PostgreSQL t
 CENT, MILLIONTH = 0.005, 5e-7  # half of the last digit that scores are rounded to: a cut point is met after rounding
 
 
-def card_query(model: Model, table: str = "accounts", *, reasons: bool = True) -> str:
+def card_query(model: Model, table: str = "accounts", *, reasons: bool = True, keep: Sequence[str] = ()) -> str:
     """The scorecard as a query over a table of accounts.
 
     Parameters
@@ -28,6 +28,7 @@ def card_query(model: Model, table: str = "accounts", *, reasons: bool = True) -
         trait of the card (numbers as double, yes/no as boolean, the rest as text) and, where the card holds the segment,
         posterior_<id> per segment
     reasons : with one column of points per input
+    keep : further columns of the table to hand through: segment_id, motion
 
     Returns
     -------
@@ -38,11 +39,12 @@ def card_query(model: Model, table: str = "accounts", *, reasons: bool = True) -
     terms = [points_expression(item) for item in model.inputs]
     names = points_columns(model)
     inner = [f"{term} as {name}" for term, name in zip(terms, names, strict=True)]
-    carried = ["account_id", "account_type", "segment_id", *inner, f"{value_expression(model.value)} as worth"]
+    own = dict.fromkeys(("account_id", "account_type", "segment_id", *keep))
+    carried = [*own, *inner, f"{value_expression(model.value)} as worth"]
     total = " + ".join([str(int(model.base_points)), *names])
     a, b = model.calibration
     chance = f"1 / (1 + exp(-({number(a)} + {number(b)} * points)))"
-    shown = [*names, "points"] if reasons else ["points"]
+    shown = [*keep, *(names if reasons else ()), "points"]
     return (
         f"with earned as (select {', '.join(carried)} from {quoted(table)}),\n"
         f"counted as (select *, {total} as points from earned),\n"
