@@ -162,10 +162,15 @@ class TestLeaks:
 
     def test_a_person_can_sign_a_column_in(self, leaky):
         name = leaky.audit.loc[leaky.audit["quarantined"], "trait"].iloc[0]
-        settings = replace(leaky.settings, traits={name: Trait(known_at="created")})
-        row = leaky.audited(settings).set_index("trait").loc[name]
+        settings = replace(leaky.settings, traits={name: Trait(known_at="created", reason="asked in the first call")})
+        audit = leaky.audited(settings)
+        row = audit.set_index("trait").loc[name]
         assert not row["quarantined"]
         assert "signed" in row["flags"]
+        said = [
+            f.sentence for f in traits.findings(leaky.traits, audit, []) if f.subject == name and f.severity == "info"
+        ]
+        assert any("asked in the first call" in s for s in said)
 
     def test_each_leak_is_a_finding(self, leaky):
         found = traits.findings(leaky.traits, leaky.audit, [])

@@ -172,6 +172,8 @@ class Trait:
     role: str = ""
     known_at: str = ""
     """created, snapshot, or the column of the same table that holds the day the value was filled: until then it is blank."""
+    reason: str = ""
+    """Why a person says so: printed where known_at = "created" lifts the quarantine of a suspected leak."""
     exclude: bool = False
 
 

@@ -37,7 +37,7 @@ TELLING = re.compile(r"contract|onboard|csm|invoice|close|won|lost|implement|kic
 COLUMNS = [
     "trait", "table", "kind", "family", "known_at", "fill_won", "fill_lost", "fill_open", "missing_auc", "auc",
     "information_value", "open_z", "fill_open_z", "changed_won", "changed_lost", "early_auc", "late_auc", "quarantined", "signed",
-    "evidence", "flags",
+    "reason", "evidence", "flags",
 ]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def audit_leaks(
         find what an earlier win had written.
     settings
         `[traits.<column>] known_at = "created"` is a person's word that a column was known when the opportunity was opened:
-        it lifts the quarantine, and the flag `signed` says so.
+        it lifts the quarantine, and the flag `signed` says so; `reason` is the person's reason.
     as_of
         Date everything is known on.
     field_history
@@ -101,7 +101,8 @@ def audit_leaks(
         return pd.DataFrame(columns=COLUMNS)
     audit = pd.concat(tables, ignore_index=True)
     signed = {name for name, t in settings.traits.items() if t.known_at == "created"}
-    return _decide(audit, signed)
+    reasons = {name: t.reason for name, t in settings.traits.items()}
+    return _decide(audit.assign(reason=audit["trait"].map(reasons).fillna("").astype("str")), signed)
 
 
 def _audit_table(

@@ -160,4 +160,7 @@ def _in_words(rule: dict) -> str:
 
 
 def _condition(condition: dict) -> str:
-    return f"{condition['trait']} is {condition['level']}"
+    level = str(condition["level"])
+    if level == YES:
+        return str(condition["trait"])
+    return f"{condition['trait']} {level if level.startswith('[') else 'is ' + level}"

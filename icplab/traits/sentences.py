@@ -58,7 +58,7 @@ def level_words(trait: object, level: object) -> str:
 
 
 def _leaks(audit: pd.DataFrame) -> list[Finding]:
-    """One finding per quarantined column."""
+    """One finding per quarantined column, and per column that a person signed in."""
     found = []
     for row in audit[audit["quarantined"].astype(bool)].to_dict("records"):
         blank_only = "leak" not in str(row["flags"]).split(";")
@@ -72,9 +72,14 @@ def _leaks(audit: pd.DataFrame) -> list[Finding]:
                 f"{fmt.plain(row['trait'])} is quarantined: {row['evidence']} (filled in {fmt.percent(row['fill_won'])} of won, "
                 f"{fmt.percent(row['fill_lost'])} of lost and {fmt.percent(row['fill_open'])} of open opportunities).",
                 numbers,
-                action='Find out when it is filled. If it is known at creation, sign it in: [traits.<column>] known_at = "created".',
+                action='Find out when it is filled. If it is known at creation, sign it in: [traits.<column>] known_at = "created", reason = "…".',
             )
         )
+    for row in audit[audit["signed"].astype(bool)].to_dict("records"):
+        reason = fmt.plain(row["reason"]) if row.get("reason") else "no reason is given"
+        sentence = f"{fmt.plain(row['trait'])} was signed in as known at creation although {row['evidence']}: {reason}."
+        action = "" if row.get("reason") else "Write the reason: [traits.<column>] reason."
+        found.append(Finding("leak", STEP, "info", fmt.plain(row["trait"]), sentence, action=action))
     return found
 
 

@@ -9,6 +9,10 @@ from icplab.core import formats as fmt
 from icplab.core.schema import ALL
 from icplab.traits.sentences import OUTCOME_WORDS, level_words
 
+SHORT = {
+    "win": "winning", "value": "annual value", "cycle": "sales cycle", "retention": "kept after a year",
+    "expansion": "larger after a year", "margin": "gross margin",
+}  # fmt: skip
 UNITS = {
     "win": "fraction", "retention": "fraction", "expansion": "fraction", "value": "money", "margin": "money", "cycle": "days",
 }  # fmt: skip
@@ -49,22 +53,21 @@ def forest_table(traits: pd.DataFrame, *, outcome: str = "win", rows: int = 12) 
 
 def list_winning(traits: pd.DataFrame) -> pd.DataFrame:
     """Every level of the whole market and its association with winning, the strongest evidence first."""
+    found = traits[(traits["outcome"] == "win") & (traits["scope"] == ALL)].sort_values(["q_value", "trait", "level"])
+    label = [level_words(t, v) for t, v in zip(found["trait"], found["level"], strict=True)]
     columns = [
-        "trait",
-        "level",
-        "n",
-        "support",
-        "rate_diff",
+        "verdict",
         "adjusted",
         "adjusted_low",
         "adjusted_high",
         "shrunken",
+        "later",
+        "rate_diff",
+        "n",
+        "support",
         "q_value",
-        "verdict",
-        "flags",
     ]
-    found = traits[(traits["outcome"] == "win") & (traits["scope"] == ALL)]
-    return found.sort_values(["q_value", "trait", "level"])[columns].reset_index(drop=True)
+    return found[[*columns, "flags"]].assign(level=label)[["level", *columns, "flags"]].reset_index(drop=True)
 
 
 def list_audit(audit: pd.DataFrame) -> pd.DataFrame:
@@ -86,17 +89,21 @@ def count_verdicts(traits: pd.DataFrame) -> pd.DataFrame:
     return counts.reset_index().rename_axis(columns=None)
 
 
-def other_outcomes(traits: pd.DataFrame) -> pd.DataFrame:
-    """Supported levels of outcomes other than winning, one row each, the strongest first."""
-    found = traits[(traits["verdict"] == "supported") & (traits["outcome"] != "win")].sort_values(
-        ["outcome", "q_value", "scope", "trait", "level"]
-    )
+def other_outcomes(traits: pd.DataFrame, *, rows: int = 3) -> pd.DataFrame:
+    """Outcomes other than winning: what is supported, and otherwise the strongest levels of the whole market with their verdict."""
+    others = traits[(traits["outcome"] != "win") & traits["adjusted"].notna()]
+    order = ["outcome", "q_value", "scope", "trait", "level"]
+    supported = others[others["verdict"] == "supported"].sort_values(order)
+    rest = others[(others["scope"] == ALL) & (others["verdict"] != "supported") & others["q_value"].notna()]
+    first = rest.sort_values(order).groupby("outcome", sort=True).head(rows)
+    found = pd.concat([supported, first[~first["outcome"].isin(supported["outcome"])]])
+    found = found.sort_values(order)
     return pd.DataFrame(
         {
             "outcome": found["outcome"].map(OUTCOME_WORDS),
-            "scope": found["scope"],
+            "scope": found["scope"].replace(ALL, "whole market"),
             "level": [level_words(t, v) for t, v in zip(found["trait"], found["level"], strict=True)],
-            **{c: found[c] for c in ("adjusted", "adjusted_low", "adjusted_high", "support", "q_value")},
+            **{c: found[c] for c in ("verdict", "adjusted", "adjusted_low", "adjusted_high", "support", "q_value")},
         }
     ).reset_index(drop=True)
 
