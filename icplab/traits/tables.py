@@ -134,7 +134,7 @@ def compare_segments(traits: pd.DataFrame, *, rows: int = 12) -> pd.DataFrame:
 def delta_points(delta: pd.DataFrame) -> pd.DataFrame:
     """Inside against outside on every outcome of the whole market, crude and adjusted: an estimate table for the chart."""
     rows = delta[(delta["scope"] == ALL) & (delta["status"] == "ok")]
-    label = rows["outcome"].map(OUTCOME_WORDS)
+    label = rows["outcome"].map(SHORT)
     parts = [
         pd.DataFrame(
             {
