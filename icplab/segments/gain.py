@@ -25,11 +25,14 @@ def gain_of_labels(blocks: Blocks, label: np.ndarray, ids: Sequence[str]) -> flo
     The types' parameters are those of the groups as given: one M step, no refit. So a segmentation that ignores what the
     accounts are gains nothing, whoever made it.
     """
+    from threadpoolctl import threadpool_limits
+
     placed = np.isin(label, list(ids))
     if placed.sum() < 2 or len(ids) < 2:
         return float("nan")
     market = Market(blocks.take(np.flatnonzero(placed)))
     member = (label[placed][market.order][None, :] == np.array(list(ids), dtype=object)[:, None]).astype(float)
-    several = iterate(market, member[None], 1, 0.0).score[0]
-    one = iterate(market, np.ones((1, 1, market.n)), 30, 1e-4).score[0]
+    with threadpool_limits(1):  # sums come out the same whatever the machine
+        several = iterate(market, member[None], 1, 0.0).score[0]
+        one = iterate(market, np.ones((1, 1, market.n)), 30, 1e-4).score[0]
     return float((several - one) / market.total)

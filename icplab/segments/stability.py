@@ -39,7 +39,7 @@ def jaccard_of_refits(
     for b in track(range(resamples), "refitting for stability"):
         # Poisson weights: a bootstrap whose families are drawn independently of each other.
         weights = rng.poisson(1.0, group.max() + 1)[group].astype(float)
-        refit = fit_mixture(Market(blocks, weights), k, rng, REFIT_STARTS, tolerance=REFIT_TOLERANCE)
+        refit = fit_mixture(Market(blocks, weights), k, rng, REFIT_STARTS, tolerance=REFIT_TOLERANCE, shapes=True)
         found[b] = jaccard(mine, _one_hot(posterior(market, refit).argmax(axis=1), k)).max(axis=1)
     return found
 
