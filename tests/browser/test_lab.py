@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TOKEN = "for-this-test-only"
 PATIENCE = 180_000  # ms: CI machines are slow, and the first kernel loads everything
-SCREENSHOTS = Path(os.environ.get("ICPLAB_SCREENSHOTS", ""))
+SCREENSHOTS = Path(os.environ.get("ICPLAB_SCREENSHOTS", "")).absolute()  # the tests change the folder
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,8 @@ def test_an_explorer_runs_answers_a_moved_slider_and_saves(page, lab, workspace,
     page.wait_for_function(
         "was => document.querySelector('.icp-answer').innerText !== was", arg=first, timeout=PATIENCE
     )
-    if SCREENSHOTS.name:
+    if os.environ.get("ICPLAB_SCREENSHOTS"):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"{notebook}.png")
     page.get_by_role("button", name="Save this choice").click()
     page.get_by_text("Saved in icplab.toml").wait_for(timeout=PATIENCE)
