@@ -20,7 +20,7 @@ from icplab.run.lab import lab_command, lab_environment
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TOKEN = "for-this-test-only"
-PATIENCE = 180_000  # ms: CI machines are slow, and the first kernel loads everything
+PATIENCE = 120_000  # ms: CI machines are slow, and the first kernel loads everything
 SCREENSHOTS = Path(os.environ.get("ICPLAB_SCREENSHOTS", "")).absolute()  # the tests change the folder
 
 
@@ -104,8 +104,8 @@ def test_an_explorer_runs_answers_a_moved_slider_and_saves(page, lab, workspace,
     first = answer_of(page)
     handle = page.locator(".noUi-handle").first
     handle.focus()
-    for _ in range(4):
-        handle.press("ArrowLeft")
+    for _ in range(6):
+        handle.press("ArrowRight")
     page.wait_for_function(
         "was => document.querySelector('.icp-answer').innerText !== was", arg=first, timeout=PATIENCE
     )
