@@ -221,7 +221,7 @@ def judge_verdict(scenario: str, record: dict, winning: pd.DataFrame, case: Case
 
 
 def naive_right(scenario: str, record: dict, naive: dict, case: Case) -> bool | None:
-    """The same verdict of an analyst who looks at plain figures: it claims what it finds."""
+    """The same verdict of an analyst who looks at plain figures and claims what it finds; None where it does not look."""
     if scenario == "null":
         return not naive
     if scenario == "rare-wins":
@@ -231,7 +231,7 @@ def naive_right(scenario: str, record: dict, naive: dict, case: Case) -> bool | 
     if scenario == "simpson":
         return naive.get((_turned(case), "yes"), 0) == 1
     if scenario.startswith("leak"):
-        return not any(t in case.leaks for t, _ in naive)
+        return None  # two of the leaks are numbers and one stands on opportunities: this analyst looks at neither
     return not ({t for t, _ in naive} & _blank_columns(case)) if scenario == "mnar" else None
 
 
@@ -275,7 +275,7 @@ def summarise(records: list[dict]) -> list[str]:
         _line("markets with a false specific one", _mean([r["specific_false"] > 0 for r in records]), np.nan, "≤ 0.05")
     )
     if records[0]["right"] is not None:
-        right = [_mean([r[k] for r in records]) for k in ("right", "naive_right")]
+        right = [_mean([r[k] for r in records if r[k] is not None]) for k in ("right", "naive_right")]
         lines.append(_line("right verdict", *right, "≥ 0.95"))
     return lines
 
