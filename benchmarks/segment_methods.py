@@ -14,6 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from threadpoolctl import threadpool_limits
 
+from benchmarks.segment_markets import make_planted
 from icplab import features
 from icplab.core.config import Settings
 from icplab.segments import em, mixture
@@ -93,18 +94,28 @@ def methods(blocks: Blocks, true_k: int, seed: int) -> dict[str, np.ndarray]:
     return out
 
 
-def measure(accounts: int, seed: int) -> pd.DataFrame:
+def measure(accounts: int, seed: int, source: str = "simulator") -> pd.DataFrame:
     """One row per method: share of the oracle's adjusted Rand index, and k."""
+    if source == "other":
+        made = make_planted(accounts, seed)
+        return _judge(made.accounts, made.catalogue, made.label, made.oracle, seed)
     market = simulate_market(accounts, seed=seed)
     as_of = pd.Timestamp("2026-06-30").as_unit("us")
     table = features.build_accounts(market.tables, Settings(), as_of)
-    recipe = write_recipe(table, features.build_catalogue(market.tables, Settings()))
-    blocks = read_blocks(recipe, table)
-    truth = market.truth.accounts.set_index("account_id").loc[blocks.account_id]
-    oracle = adjusted_rand_score(truth["segment"], truth.filter(regex="^oracle_segment_").to_numpy().argmax(axis=1))
+    truth = market.truth.accounts.set_index("account_id").loc[sorted(table["account_id"])]
+    best = truth.filter(regex="^oracle_segment_").to_numpy().argmax(axis=1)
+    catalogue = features.build_catalogue(market.tables, Settings())
+    return _judge(table, catalogue, truth["segment"].to_numpy(), best, seed)
+
+
+def _judge(
+    table: pd.DataFrame, catalogue: pd.DataFrame, label: np.ndarray, best: np.ndarray, seed: int
+) -> pd.DataFrame:
+    blocks = read_blocks(write_recipe(table, catalogue), table)
+    oracle = adjusted_rand_score(label, best)
     rows = [
-        {"seed": seed, "method": name, "share": adjusted_rand_score(truth["segment"], v) / oracle, "k": len(set(v))}
-        for name, v in methods(blocks, truth["segment"].nunique(), seed).items()
+        {"seed": seed, "method": name, "share": adjusted_rand_score(label, v) / oracle, "k": len(set(v))}
+        for name, v in methods(blocks, len(set(label)), seed).items()
     ]
     return pd.DataFrame(rows).assign(oracle=oracle)
 
@@ -113,9 +124,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--accounts", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--source", choices=["simulator", "other"], default="simulator")
     given = parser.parse_args()
     with threadpool_limits(1):
-        table = pd.concat([measure(given.accounts, seed) for seed in range(1, given.seeds + 1)])
+        table = pd.concat([measure(given.accounts, seed, given.source) for seed in range(1, given.seeds + 1)])
     by = table.groupby("method", sort=False)
     summary = by["share"].agg(["mean", "min"]).assign(k=by["k"].agg(lambda k: " ".join(map(str, sorted(k)))))
     print(f"{given.accounts} accounts, seeds 1 to {given.seeds}, oracle {table['oracle'].mean():.3f}")

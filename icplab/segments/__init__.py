@@ -5,6 +5,7 @@ CRM can hold), `measure_segments` (the artefact), `continue_segments` (ids kept 
 """
 
 from icplab.segments.areas import compare_scores, measure_agreement, score_anchors
+from icplab.segments.assign import assign_segments, posteriors_of
 from icplab.segments.continuity import continue_segments, keep_ids, match_segments
 from icplab.segments.dimensions import measure_differences, measure_segments
 from icplab.segments.draft import (
@@ -17,7 +18,7 @@ from icplab.segments.draft import (
     read_draft,
 )
 from icplab.segments.filters import list_exceptions, summarise_exceptions, write_filters
-from icplab.segments.fit import Segmentation, assign_segments, fit_segments, measure_stability, posteriors_of
+from icplab.segments.fit import Segmentation, fit_segments, measure_stability
 from icplab.segments.formula import write_formulas, write_points, write_sql
 from icplab.segments.found import findings, left_out, measure_source_dependence
 from icplab.segments.motion import judge_focus, measure_context, measure_motion

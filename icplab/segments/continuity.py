@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.schema import UNASSIGNED, WHOLE_MARKET
-from icplab.segments.fit import Segmentation, assign_segments
+from icplab.segments.assign import assign_segments
+from icplab.segments.fit import Segmentation
 
 KEEP_JACCARD = 0.5  # method.md §3: below it a segment has dissolved
 PART_SHARE = 0.5  # share of a segment's accounts that makes it a part of another

@@ -10,7 +10,8 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.progress import track
-from icplab.core.schema import UNASSIGNED, WHOLE_MARKET
+from icplab.core.schema import WHOLE_MARKET
+from icplab.segments.assign import EXACT_NUMBERS, assign_segments, assignments_of, posteriors_of
 from icplab.segments.blocks import Blocks, draft_column, read_blocks, write_recipe
 from icplab.segments.existence import MIN_TEST_ACCOUNTS, Existence, measure_existence
 from icplab.segments.mixture import Market, Mixture, entropy, fit_mixture, posterior
@@ -22,10 +23,7 @@ MIN_KNOWN_SHARE = 0.2  # accounts with a smaller share of their traits known are
 FIT_ACCOUNTS = 20_000  # fitted on a sample of this size, then assigned to all: time does not grow with the market
 NULLS, STARTS, RESAMPLES = 99, 16, 20
 GIVE_UP_AFTER = 2  # values of k in a row without a better BIC, after which larger ones are not tried
-EXACT_NUMBERS = 5  # numbers up to which every pattern of known ones is told apart by the assigner
-DECIMALS = 6  # of memberships: beyond them only the solver's noise differs
 WHOLE_MARKET_NAME = "whole market"
-UNASSIGNED_NAME = "too little data"
 BAND_SHARES = (1 / 3, 2 / 3)
 VERDICTS = ("natural", "reproducible", "constructive", "none")
 
@@ -106,35 +104,6 @@ def fit_segments(
     # One thread: sums come out the same whatever the machine, and small products do not wait for each other.
     with threadpool_limits(1):
         return _fit(accounts, catalogue, settings, seed, nulls, starts, resamples)
-
-
-def assign_segments(assigner: Mapping, accounts: pd.DataFrame, catalogue: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The segment of each account under a frozen assigner; on the accounts it was fitted to, exactly the fitted one.
-
-    Parameters
-    ----------
-    assigner : `Segmentation.assigner`, or the same read back from JSON
-    accounts : account table; trait columns that are missing altogether are read as unknown
-    catalogue : not needed; the assigner carries its own recipe
-
-    Returns
-    -------
-    Artefact `account_segments`, sorted by account_id.
-    """
-    return _assignments(assigner, posteriors_of(assigner, accounts))
-
-
-def posteriors_of(assigner: Mapping, accounts: pd.DataFrame) -> pd.DataFrame:
-    """account_id and the probability of each segment, null where too little is known, sorted by account_id."""
-    from threadpoolctl import threadpool_limits
-
-    frame = _with_traits(assigner["recipe"], accounts)
-    with threadpool_limits(1):
-        blocks = read_blocks(assigner["recipe"], frame)
-        probability = _PROBABILITY[assigner["kind"]](assigner, blocks, frame).round(DECIMALS)
-    table = pd.DataFrame(probability, columns=list(assigner["ids"]))
-    table.insert(0, "account_id", pd.Series(blocks.account_id, dtype="str"))
-    return table
 
 
 def measure_stability(
@@ -370,74 +339,4 @@ def _finish(frame: pd.DataFrame, assigner: dict, choice: pd.DataFrame, verdict: 
         assigner = {**assigner, "names": [names[i] for i in assigner["ids"]]}
         profile["segment"] = profile["segment_id"].map(names).astype("str")
     posteriors = posteriors_of(assigner, frame)
-    return Segmentation(_assignments(assigner, posteriors), posteriors, profile, choice, verdict, evidence, assigner)
-
-
-def _assignments(assigner: Mapping, posteriors: pd.DataFrame) -> pd.DataFrame:
-    probability = posteriors[list(assigner["ids"])].to_numpy()
-    known = ~np.isnan(probability).any(axis=1)
-    best = np.where(known, np.nan_to_num(probability).argmax(axis=1), -1)
-    ids = np.append(np.array(assigner["ids"], dtype=object), UNASSIGNED)[best]
-    names = np.append(np.array(assigner["names"], dtype=object), UNASSIGNED_NAME)[best]
-    return pd.DataFrame(
-        {
-            "account_id": posteriors["account_id"],
-            "segment_id": pd.Series(ids, dtype="str"),
-            "segment": pd.Series(names, dtype="str"),
-            "membership": np.where(known, np.nan_to_num(probability).max(axis=1), np.nan),
-        }
-    )
-
-
-def _with_traits(recipe: Mapping, accounts: pd.DataFrame) -> pd.DataFrame:
-    """`accounts` with every column of the recipe; one that is not there is unknown for everybody."""
-    kinds = {e["trait"]: e["kind"] for e in [*recipe["numbers"], *recipe["discrete"]]}
-    dtypes = {"number": "float64", "band": "float64", "flag": "boolean"}
-    absent = {
-        t: pd.Series(index=accounts.index, dtype=dtypes.get(k, "str")) for t, k in kinds.items() if t not in accounts
-    }
-    return accounts.assign(**absent)
-
-
-def model_of(assigner: Mapping) -> Mixture:
-    """The fitted mixture that an assigner holds as plain values."""
-    k, d = len(assigner["ids"]), len(assigner["recipe"]["numbers"])
-    return Mixture(
-        np.array([assigner["weight"]]),
-        np.array([assigner["mean"]], dtype=float).reshape(1, k, d),
-        np.array(assigner["covariance"], dtype=float).reshape(1, len(assigner["covariance"]), d, d),
-        np.array(assigner["rate"], dtype=float).reshape(1, -1, k),
-        np.array([assigner["own"]]),
-        *(np.zeros(1),) * 3,
-    )
-
-
-def frozen_kinds(assigner: Mapping) -> np.ndarray:
-    """(patterns, numbers) which patterns of known numbers the assigner tells apart: all, or the frequent ones of many."""
-    d = len(assigner["recipe"]["numbers"])
-    if d <= EXACT_NUMBERS:
-        return (np.arange(2**d)[:, None] >> np.arange(d) & 1).astype(bool)
-    return np.vstack([np.array(assigner["patterns"], dtype=bool).reshape(-1, d), np.zeros(d, dtype=bool)])
-
-
-def _mixture_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame) -> np.ndarray:
-    probability = posterior(Market(blocks, listed=frozen_kinds(assigner)), model_of(assigner))
-    probability[blocks.known_share() < assigner["min_known_share"]] = np.nan
-    return probability
-
-
-def _band_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame) -> np.ndarray:
-    values = frame.sort_values("account_id")[assigner["trait"]].to_numpy(dtype=float)
-    band = np.searchsorted(assigner["edges"], values, side="right")
-    # Bands lie in the order of their edges; ids kept from an earlier run may stand in another.
-    place = assigner.get("place", list(range(len(assigner["ids"]))))
-    probability = (band[:, None] == np.array(place)).astype(float)
-    probability[np.isnan(values)] = np.nan
-    return probability
-
-
-def _whole_probability(assigner: Mapping, blocks: Blocks, frame: pd.DataFrame) -> np.ndarray:
-    return np.ones((len(frame), 1))
-
-
-_PROBABILITY = {"mixture": _mixture_probability, "bands": _band_probability, "whole": _whole_probability}
+    return Segmentation(assignments_of(assigner, posteriors), posteriors, profile, choice, verdict, evidence, assigner)

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.schema import UNASSIGNED
+from icplab.segments.assign import DECIMALS, frozen_kinds, model_of
 from icplab.segments.blocks import NO, OTHER, YES
 from icplab.segments.design import pattern_of
 from icplab.segments.em import gaussian
-from icplab.segments.fit import DECIMALS, frozen_kinds, model_of
 
 FORMULA_CHARACTERS = 3900  # of one Salesforce formula field
 LARGEST = "1.7976931348623157e308"

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.schema import ARTEFACTS, CANONICAL, UNASSIGNED
-from icplab.segments.fit import UNASSIGNED_NAME, Segmentation, posteriors_of
+from icplab.segments.assign import UNASSIGNED_NAME, posteriors_of
+from icplab.segments.fit import Segmentation
 
 ALL = "all"
 OUTSIDE = ("partner", "competitor")  # account types that nobody sells to
