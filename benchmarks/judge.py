@@ -162,7 +162,7 @@ def calibration_slope(win: pd.Series, p: pd.Series) -> float:
         mu = 1 / (1 + np.exp(-design @ beta))
         hessian = (design * (mu * (1 - mu))[:, None]).T @ design
         step = np.linalg.solve(hessian, design.T @ (y - mu))
-        beta = beta + step
+        beta = beta + np.clip(step, -0.5, 0.5)  # overfitted answers send a free step astray
         if np.abs(step).max() < 1e-10:
             break
     return float(beta[1])

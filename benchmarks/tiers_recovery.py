@@ -24,7 +24,7 @@ from icplab.core.stats.intervals import wilson  # noqa: E402
 
 AS_OF = pd.Timestamp("2026-03-31").as_unit("us")
 SETTINGS = Settings(workspace=Workspace(currency="EUR"), economics=Economics(cost_to_serve=200.0))
-SIZES = {"≈ 800 wins": 2200, "≈ 300 wins": 800, "≈ 70 wins": 190}
+SIZES = {800: 2200, 300: 800, 70: 190}  # wins, about, and the accounts that bring them
 IDLE = 40
 TARGETS = {
     "C1": "≥ .95, ≥ .85, ≥ .60 or abstain",
@@ -249,12 +249,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=10_000)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[800, 300, 70], help="wins, about")
     parser.add_argument(
         "--simulated", type=int, default=0, help="markets of icplab.simulate per scenario, whole method"
     )
     parser.add_argument("--scenarios", nargs="+", default=["clean", "leak", "confounded", "drift"])
     given = parser.parse_args()
-    for name, accounts in SIZES.items():
+    for name, accounts in ((f"≈ {wins} wins", SIZES[wins]) for wins in given.sizes):
         rows = [judge_market(accounts, seed) for seed in range(given.first, given.first + given.seeds)]
         print(f"{name}: {given.seeds} markets of {accounts} accounts", *summarise(rows), sep="\n", flush=True)
     if given.simulated:

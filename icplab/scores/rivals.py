@@ -87,6 +87,8 @@ def compare_rules(
     rows = pd.DataFrame([_random_split(training)]) if training.dated else pd.DataFrame()
     notes["random split"] = "opportunities of all times mixed: flatters, shown to expose the gap"
     table = pd.concat([table, rows], ignore_index=True)
+    itself = table["rule"] == "card"
+    table = table.assign(**{c: table[c].mask(itself) for c in ("gain_over", "gain_low", "gain_high")})
     return table.assign(note=table["rule"].map(notes))
 
 
