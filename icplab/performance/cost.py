@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from icplab.performance.columns import Columns
 from icplab.performance.drivers import Period, sums_of, sums_of_all
 from icplab.performance.facts import Facts, Slice
 from icplab.performance.figures import Array, Figure, over
@@ -54,13 +55,15 @@ def cac(piece: Slice, basis: str) -> Figure:
     return Figure(cost.value / len(won), draws, len(won), f"{note}; {cost.note}" if cost.note else note)
 
 
-def _won_in(piece: Slice, period: Period, first_time: bool) -> tuple[pd.DataFrame, Array]:
+def _won_in(piece: Slice, period: Period, first_time: bool) -> tuple[Columns, Array]:
     """Customers (or opportunities) that the spend won, and how many in each resample."""
     key = f"won {first_time}"
     if key not in piece.memory:
         deals = piece.tables["opportunities"]
-        closing = deals["closed_at"].between(period.first, period.last) & deals["won"]
-        won = deals[closing & (deals["new_logo"] if first_time else True)]
+        inside = (deals["closed_at"] >= period.first.to_datetime64()) & (
+            deals["closed_at"] <= period.last.to_datetime64()
+        )
+        won = deals[inside & deals["won"] & (deals["new_logo"] if first_time else True)]
         piece.memory[key] = won, piece.drawn(piece.total(won))
     return piece.memory[key]
 
@@ -118,12 +121,12 @@ def no_spend(facts: Facts) -> str:
     return facts.common["no_spend"]
 
 
-def monthly_margin(piece: Slice, won: pd.DataFrame) -> Figure:
+def monthly_margin(piece: Slice, won: Columns) -> Figure:
     """Gross margin that a new customer brings per month: annual value x margin / 12."""
-    logos = won[won["new_logo"] & won["acv"].notna()]
+    logos = won[won["new_logo"] & ~np.isnan(won["acv"])]
     if not len(logos):
         return Figure(reason="no new customer with an amount in the window")
-    if logos["margin_rate"].isna().any():
+    if np.isnan(logos["margin_rate"]).any():
         return Figure(reason="gross margin is not known for every new customer", n=len(logos))
     margin, heads = piece.total(logos, logos["acv"] * logos["margin_rate"] / 12), piece.total(logos)
     with np.errstate(divide="ignore", invalid="ignore"):

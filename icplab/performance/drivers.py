@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from icplab.performance.facts import Facts, Slice
+from icplab.performance.columns import Columns
+from icplab.performance.facts import Facts, Slice, total_columns
 from icplab.performance.figures import Array
 
 
@@ -54,23 +55,21 @@ def sums_of(piece: Slice, period: Period | None) -> dict[str, Sum]:
 def sums_of_all(facts: Facts, period: Period | None) -> dict[str, Sum]:
     """The same over all levels, rows without a level too."""
     if "sums" not in facts.common:
-        tables = {"opportunities": facts.opportunities, "effort": facts.effort}
+        tables = {name: facts.whole(name) for name in ("opportunities", "effort")}
         facts.common["sums"] = _sums(facts, tables, facts.weights, period)
     return facts.common["sums"]
 
 
 def _sums(
-    facts: Facts, tables: dict[str, pd.DataFrame], weights: npt.NDArray[np.float32], period: Period | None
+    facts: Facts, tables: dict[str, Columns], weights: npt.NDArray[np.float32], period: Period | None
 ) -> dict[str, Sum]:
     if "drivers" not in facts.common:
         facts.common["drivers"] = {"opportunities": _of_deals(facts, period), "effort": _of_effort(facts, period)}
     units = weights.shape[1]
     parts, counts = [], []
     for name, matrix in facts.common["drivers"].items():
-        rows = matrix[tables[name].index.to_numpy()]
-        totals = np.zeros((units, matrix.shape[1]))
-        np.add.at(totals, tables[name]["unit"].to_numpy(), rows)
-        parts.append(totals)
+        rows = matrix[tables[name].rows]
+        parts.append(total_columns(tables[name]["unit"], rows, units))
         counts.append((rows != 0).sum(axis=0))
     totals, n = np.hstack(parts), np.concatenate(counts)
     with np.errstate(invalid="ignore"):  # a margin that is not known stays so
@@ -106,4 +105,4 @@ def _of_effort(facts: Facts, period: Period | None) -> Array:
     """What each month of work adds to each sum; rows as in `facts.effort`."""
     effort, size = facts.effort, facts.effort["effort"].to_numpy(dtype=float)
     spent = effort["month"].between(period.spent_from, period.spent_to).to_numpy(dtype=float) if period else 0.0
-    return np.column_stack([size * spent, size * facts.inside(effort["month"]).to_numpy(dtype=float)])
+    return np.column_stack([size * spent, size * facts.inside(effort["month"])])

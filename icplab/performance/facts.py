@@ -11,6 +11,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.stats.resample import REPLICATES, draw_weights
+from icplab.performance.columns import Columns, columns_of
 from icplab.performance.cuts import mask_owners
 from icplab.performance.prepare import (
     FUNNEL,
@@ -32,7 +33,7 @@ DAYS_PER_MONTH = 30.4375
 
 @dataclass(frozen=True)
 class Facts:
-    """All tables of one measurement, in numbers only: each row has `unit` (its family), `account` and `level` (-1: none)."""
+    """All tables of one measurement, in numbers only: each row has `unit` (its family) and `account`."""
 
     opportunities: pd.DataFrame
     subscriptions: pd.DataFrame
@@ -64,6 +65,8 @@ class Facts:
     effort_in: str = ""
     """minutes or events."""
     levels: tuple[str, ...] = ()
+    level: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict, compare=False)
+    """Level of each row of each table (-1: none)."""
     by_account: bool = True
     """False: the cut describes opportunities, so figures of accounts are not measured."""
     unplaced: str = ""
@@ -82,9 +85,16 @@ class Facts:
             return f"all history to {self.as_of:%Y-%m-%d}"
         return f"{(self.as_of - self.start).days} days to {self.as_of:%Y-%m-%d}"
 
-    def inside(self, dates: pd.Series) -> pd.Series:
+    def inside(self, dates: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each date lies in the window; without dates at all, every row does."""
         return is_inside(dates, self.start, self.as_of, self.settings)
+
+    def whole(self, name: str) -> Columns:
+        """Every row of a table as columns, made once for all cuts."""
+        tables = self.common.setdefault("columns", {})
+        if name not in tables:
+            tables[name] = columns_of(getattr(self, name))
+        return tables[name]
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Slice:
     cut: str
     level: str
     facts: Facts
-    tables: dict[str, pd.DataFrame]
+    tables: dict[str, Columns]
     weights: npt.NDArray[np.float32]
     memory: dict[str, Any] = field(default_factory=dict, compare=False)
     """Figures of this level that others are made of."""
@@ -103,21 +113,36 @@ class Slice:
     def units(self) -> int:
         return self.weights.shape[1]
 
-    def total(self, frame: pd.DataFrame, values: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
+    def total(self, frame: Columns, values: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
         """Sum of `values` (default: rows) per unit."""
         given = None if values is None else np.asarray(values, dtype=float)
         return np.bincount(frame["unit"], weights=given, minlength=self.units).astype(float)
+
+    def totals(self, frame: Columns, values: npt.NDArray) -> npt.NDArray[np.float64]:
+        """Sum of each column of `values` per unit."""
+        return total_columns(frame["unit"], values, self.units)
 
     def drawn(self, totals: npt.NDArray) -> npt.NDArray[np.float64]:
         """The resampled sum of totals per unit, one value a replicate."""
         return (self.weights @ totals.astype(np.float32)).astype(float)
 
 
-def is_inside(dates: pd.Series, start: pd.Timestamp | None, as_of: pd.Timestamp, settings: Settings) -> pd.Series:
+def total_columns(units: npt.NDArray, values: npt.NDArray, n_units: int) -> npt.NDArray[np.float64]:
+    """Sum of each column of `values` (rows x columns) per unit, added up in the order of the rows."""
+    sums = [np.bincount(units, weights=column, minlength=n_units) for column in np.asarray(values, dtype=float).T]
+    return np.column_stack(sums) if sums else np.zeros((n_units, 0))
+
+
+def is_inside(
+    dates: npt.ArrayLike, start: pd.Timestamp | None, as_of: pd.Timestamp, settings: Settings
+) -> npt.NDArray[np.bool_]:
     """Whether each date lies in the window; without dates at all, every row does."""
+    days = np.asarray(dates)
     if not settings.dated:
-        return pd.Series(True, index=dates.index)
-    return dates.notna() & (dates <= as_of) & (True if start is None else dates > start)
+        return np.ones(len(days), dtype=bool)
+    # A missing date is neither before nor after any other.
+    inside = days <= as_of.to_datetime64()
+    return inside if start is None else inside & (days > start.to_datetime64())
 
 
 def build_facts(
@@ -171,7 +196,7 @@ def build_facts(
         )
     )
     n_units = _number_units(frames, families)
-    columns = {n: (*c, "unit", "account", "level") for n, c in _MEASURED.items()}
+    columns = {n: (*c, "unit", "account") for n, c in _MEASURED.items()}
     columns["opportunities"] += tuple(f"step_{i}" for i in range(len(stages)))
     slim: dict[str, Any] = {n: frames[n][list(c)].reset_index(drop=True) for n, c in columns.items()}
     return Facts(
@@ -200,30 +225,23 @@ def set_levels(facts: Facts, levels: pd.Series) -> Facts:
     names = pd.Index(sorted(levels.dropna().unique()), dtype="str")
     ids = facts.accounts if by_account else facts.opportunity_ids
     codes = np.append(names.get_indexer(levels.reindex(ids)), -1)  # the last stands for rows without an account
-    level = {n: codes[getattr(facts, n)["account"].to_numpy()] for n in _MEASURED}
+    level = {n: codes[facts.whole(n)["account"]] for n in _MEASURED}
     if not by_account:
         level = {n: np.full(len(v), -1) for n, v in level.items()}
         level["opportunities"] = codes[:-1]
-    tables = {n: getattr(facts, n).assign(level=level[n]) for n in _MEASURED}
-    return replace(
-        facts,
-        **tables,
-        levels=tuple(names),
-        by_account=by_account,
-        unplaced=_unplaced(tables["opportunities"]),
-        memory={},
-    )
+    unplaced = _unplaced(level["opportunities"] < 0, facts.whole("opportunities")["open"])
+    return replace(facts, levels=tuple(names), level=level, by_account=by_account, unplaced=unplaced, memory={})
 
 
 def slice_level(facts: Facts, cut: str, level: int | None) -> Slice:
     """Facts of one level of the cut, by its number; None takes every row."""
-    tables = {n: getattr(facts, n) for n in _MEASURED}
+    tables = {n: facts.whole(n) for n in _MEASURED}
     if level is not None:
-        tables = {n: t[t["level"].to_numpy() == level] for n, t in tables.items()}
-    units = np.unique(np.concatenate([t["unit"].to_numpy() for t in tables.values()]))
+        tables = {n: t[facts.level[n] == level] for n, t in tables.items()}
+    units = np.unique(np.concatenate([t["unit"] for t in tables.values()]))
     place = np.full(facts.weights.shape[1], -1)
     place[units] = np.arange(len(units))
-    tables = {n: t.assign(unit=place[t["unit"].to_numpy()]) for n, t in tables.items()}
+    tables = {n: Columns({**t.arrays, "unit": place[t.arrays["unit"]]}, t.rows) for n, t in tables.items()}
     return Slice(cut, "all" if level is None else facts.levels[level], facts, tables, facts.weights[:, units])
 
 
@@ -241,10 +259,8 @@ _MEASURED = {
 }
 
 
-def _unplaced(frame: pd.DataFrame) -> str:
+def _unplaced(lacking: npt.NDArray[np.bool_], still_open: npt.NDArray[np.bool_]) -> str:
     """Open opportunities that no level takes, where closed ones are taken (an account filled in at closing)."""
-    lacking = frame["level"] < 0
-    still_open = frame["open"]
     if not still_open.any() or still_open.all():
         return ""
     gap = lacking[still_open].mean() - lacking[~still_open].mean()
@@ -253,7 +269,7 @@ def _unplaced(frame: pd.DataFrame) -> str:
 
 
 def _number_units(frames: dict[str, pd.DataFrame], families: pd.Series) -> int:
-    """Add `unit, account` and an empty `level`: families numbered in the order of their ids, so that row order is nothing.
+    """Add `unit` and `account`: families numbered in the order of their ids, so that row order is nothing.
 
     Opportunities and leads without an account are families of their own; other rows without one are left out.
     """
@@ -263,7 +279,7 @@ def _number_units(frames: dict[str, pd.DataFrame], families: pd.Series) -> int:
         if name in _OWN_FAMILY:
             family = family.fillna("~" + frame[_OWN_FAMILY[name]])
         account = families.index.get_indexer(pd.Index(frame["account_id"]))
-        frame = frame.assign(family_id=family.astype("str"), account=account, level=-1)
+        frame = frame.assign(family_id=family.astype("str"), account=account)
         frames[name] = frame[frame["family_id"].notna()]
     known = [frames[n]["family_id"].to_numpy(dtype=object) for n in _MEASURED]
     ids = pd.Index(np.unique(np.concatenate(known)), dtype="str")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from icplab.performance import rows
 from icplab.performance.facts import Slice
 from icplab.performance.rows import Row
@@ -35,7 +37,7 @@ def _acceptance(piece: Slice) -> Row:
     facts, leads, named = piece.facts, piece.tables["leads"], ("sales_acceptance", "decided")
     if not len(facts.leads):
         return rows.not_measured(piece, *named, "fraction", "there is no leads table")
-    offered = leads[facts.inside(leads["qualified_at"]) & leads["qualified_at"].notna()]
+    offered = leads[facts.inside(leads["qualified_at"]) & ~np.isnat(leads["qualified_at"])]
     decided = offered[offered["accepted"] | offered["rejected"]]
     note = f"qualified in {facts.window}; {len(offered) - len(decided)} pending left out"
     yes, both = piece.total(decided, decided["accepted"]), piece.total(decided)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from icplab.core.stats.intervals import LEVEL
 from icplab.core.stats.survival import retention_curve
+from icplab.performance.columns import Columns
 from icplab.performance.facts import DAYS_PER_MONTH, Facts, Slice
 from icplab.performance.figures import Array, Figure
 
@@ -43,15 +43,12 @@ def life_of(piece: Slice) -> Life:
     if reason:
         return Life(nothing, nothing, nothing, nothing, nothing, nothing, 0, np.nan, reason)
     months = facts.settings.economics.ltv_months
-    by_account = subscriptions.groupby("account")
-    lives = pd.DataFrame({"unit": by_account["unit"].first(), "started_at": by_account["started_at"].min()})
-    running = subscriptions["ended_at"].isna() | (subscriptions["ended_at"] > facts.as_of)
-    active = running.groupby(subscriptions["account"]).any()
-    ended = by_account["ended_at"].max().where(~active, facts.as_of)
-    lived = ((ended - lives["started_at"]).dt.days / DAYS_PER_MONTH).clip(lower=0)
-    whole = np.minimum(np.floor(lived).astype(int), months).to_numpy()
+    today = facts.as_of.to_datetime64()
+    running = np.isnat(subscriptions["ended_at"]) | (subscriptions["ended_at"] > today)
+    units, days, active = _lives(subscriptions, running, today)
+    whole = np.minimum(np.floor((days / DAYS_PER_MONTH).clip(min=0)).astype(int), months)
     last = max(int(min(whole.max() + 1, months)), 1)
-    churned, exposed = _life_table(whole, (~active).to_numpy(), lives["unit"].to_numpy(), piece.units, last)
+    churned, exposed = _life_table(whole, ~active, units, piece.units, last)
     now = subscriptions[running]
     margin = _margin(piece, now)
     curve = retention_curve(churned.sum(axis=0), exposed.sum(axis=0), months)
@@ -61,10 +58,22 @@ def life_of(piece: Slice) -> Life:
         churned.sum(axis=1),
         exposed.sum(axis=1),
         piece.total(now, now["mrr"]),
-        np.bincount(lives["unit"][active], minlength=piece.units).astype(float),
+        np.bincount(units[active], minlength=piece.units).astype(float),
         int(active.sum()),
         margin,
     )
+
+
+def _lives(
+    subscriptions: Columns, running: npt.NDArray[np.bool_], today: np.datetime64
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Unit, whole days from first start to last end, and whether still there, of each account in the order of numbers."""
+    order = np.argsort(subscriptions["account"], kind="stable")
+    _, first = np.unique(subscriptions["account"][order], return_index=True)
+    active = np.logical_or.reduceat(running[order], first)
+    started = np.fmin.reduceat(subscriptions["started_at"][order], first)
+    ended = np.where(active, today, np.fmax.reduceat(subscriptions["ended_at"][order], first))
+    return subscriptions["unit"][order][first], (ended - started) // np.timedelta64(1, "D"), active
 
 
 def _life_table(
@@ -80,17 +89,18 @@ def _life_table(
     return churned, exposed
 
 
-def _margin(piece: Slice, now: pd.DataFrame) -> float:
+def _margin(piece: Slice, now: Columns) -> float:
     """Gross margin of recurring revenue: its own, else of what the level has won, by value."""
-    own = now[now["gross_margin"].notna() & (now["mrr"] > 0)]
+    own = now[~np.isnan(now["gross_margin"]) & (now["mrr"] > 0)]
     if len(own) and len(own) == len(now):
         return float(np.average(own["gross_margin"], weights=own["mrr"]))
-    deals = piece.facts.opportunities
-    won = deals[deals["won"] & (deals["acv"] > 0) & deals["margin_rate"].notna()]
-    here = piece.tables["opportunities"]
-    here = here[here["won"] & (here["acv"] > 0) & here["margin_rate"].notna()]
-    known = here if len(here) else won
+    known = _won_with_margin(piece.tables["opportunities"])
+    known = known if len(known) else _won_with_margin(piece.facts.whole("opportunities"))
     return float(np.average(known["margin_rate"], weights=known["acv"])) if len(known) else np.nan
+
+
+def _won_with_margin(deals: Columns) -> Columns:
+    return deals[deals["won"] & (deals["acv"] > 0) & ~np.isnan(deals["margin_rate"])]
 
 
 def _no_value(life: Life) -> str:

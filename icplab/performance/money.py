@@ -9,6 +9,7 @@ import pandas as pd
 
 from icplab.core.stats.resample import quantile_draws, trimmed_draws
 from icplab.performance import rows
+from icplab.performance.columns import Columns
 from icplab.performance.cost import ALLOCATIONS, cac, monthly_margin, payback
 from icplab.performance.facts import Slice
 from icplab.performance.figures import Array, Figure, as_row, over
@@ -54,18 +55,18 @@ def measure_won(piece: Slice) -> Iterator[Row]:
     yield from measure_acv(piece)
 
 
-def _won_amount(piece: Slice, won: pd.DataFrame) -> Iterator[Row]:
+def _won_amount(piece: Slice, won: Columns) -> Iterator[Row]:
     """Annual value won, by close date: a total of facts, so without interval."""
-    everything = piece.facts.opportunities
-    if not everything.loc[everything["won"], "acv"].notna().any():
+    everything = piece.facts.whole("opportunities")
+    if np.isnan(everything["acv"][everything["won"]]).all():
         yield rows.not_measured(piece, "won_amount", "closed", "money", "no won opportunity has an amount", n=len(won))
         return
-    blank = int(won["acv"].isna().sum())
+    blank = int(np.isnan(won["acv"]).sum())
     note = rows.join(f"closed in {piece.facts.window}", f"{blank} won without amount" if blank else "")
-    yield rows.row(piece, "won_amount", "closed", float(won["acv"].sum()), unit="money", n=len(won), note=note)
+    yield rows.row(piece, "won_amount", "closed", float(np.nansum(won["acv"])), unit="money", n=len(won), note=note)
     deals = piece.tables["opportunities"]
     deals = deals[deals["won"] & (deals["quarter"] >= 0)]
-    sums, sizes = (by_quarter(piece, deals, v).sum(axis=0) for v in (deals["acv"].fillna(0.0), None))
+    sums, sizes = (by_quarter(piece, deals, v).sum(axis=0) for v in (np.nan_to_num(deals["acv"]), None))
     for i, quarter in enumerate(piece.facts.quarters):
         yield rows.row(piece, "won_amount", "closed", float(sums[i]), unit="money", n=sizes[i], period=quarter)
 
@@ -73,20 +74,20 @@ def _won_amount(piece: Slice, won: pd.DataFrame) -> Iterator[Row]:
 def measure_acv(piece: Slice) -> Iterator[Row]:
     """Mean, median and trimmed mean of the annual value of won opportunities."""
     deals = piece.tables["opportunities"]
-    known = deals[deals["won"] & deals["closed_in"] & deals["acv"].notna()]
+    known = deals[deals["won"] & deals["closed_in"] & ~np.isnan(deals["acv"])]
     n, minimum = len(known), piece.facts.settings.plan.minimum_n_money
     if not n:
         for basis in ("mean", "median", "trimmed"):
             yield rows.not_measured(piece, "acv", basis, "money", "no won opportunity with an amount in the window")
         return
-    values = known["acv"].to_numpy()
+    values = known["acv"]
     top = values.max() / values.sum() if values.sum() > 0 else np.nan
     note = f"won in {piece.facts.window}; largest deal is {top:.0%} of the total"
     amounts, heads = piece.total(known, values), piece.total(known)
     with np.errstate(divide="ignore", invalid="ignore"):
         piece.memory["acv"] = Figure(float(values.mean()), piece.drawn(amounts) / piece.drawn(heads), n)
     yield rows.mean_ratio(piece, "acv", "mean", amounts, heads, unit="money", scale="log", n=n, note=note)
-    weights = piece.weights[:, known["unit"].to_numpy()]
+    weights = piece.weights[:, known["unit"]]
     draws = quantile_draws(values, weights, 0.5)
     value = float(np.median(values))
     yield rows.resampled(piece, "acv", "median", value, draws, unit="money", n=n, minimum=minimum)
@@ -97,7 +98,7 @@ def measure_acv(piece: Slice) -> Iterator[Row]:
     yield rows.resampled(piece, "acv", "trimmed", value, draws, unit="money", n=n, minimum=minimum, note=note)
 
 
-def _acquisition(piece: Slice, won: pd.DataFrame) -> Iterator[Row]:
+def _acquisition(piece: Slice, won: Columns) -> Iterator[Row]:
     """CAC, payback, LTV and their ratio, from the same resamples."""
     costs = {basis: cac(piece, basis) for basis in (*ALLOCATIONS, "blended")}
     if piece.cut == rows.ALL:  # nothing is shared out, so there is one figure
@@ -138,7 +139,8 @@ def _retention(piece: Slice) -> Iterator[Row]:
         yield rows.mean_ratio(piece, kpi, "12m", above, then, unit="fraction", scale=scale, n=n, note=note)
 
 
-def _mrr_on(piece: Slice, subscriptions: pd.DataFrame, day: pd.Timestamp) -> Array:
+def _mrr_on(piece: Slice, subscriptions: Columns, day: pd.Timestamp) -> Array:
     """Monthly recurring revenue in force at the end of a day, per family."""
-    running = (subscriptions["started_at"] <= day) & ~(subscriptions["ended_at"] <= day)
-    return piece.total(subscriptions[running], subscriptions.loc[running, "mrr"])
+    until = day.to_datetime64()
+    running = subscriptions[(subscriptions["started_at"] <= until) & ~(subscriptions["ended_at"] <= until)]
+    return piece.total(running, running["mrr"])

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.performance import rows
+from icplab.performance.columns import Columns
 from icplab.performance.cuts import quarter_end, quarter_of
 from icplab.performance.facts import Slice, slice_level
 from icplab.performance.rows import Row
@@ -36,11 +37,11 @@ def measure_pipeline(piece: Slice) -> Iterator[Row]:
         return
     chance = _chance_by_age(piece, known)
     yield rows.row(piece, "pipeline", "open", float(known["acv"].sum()), unit="money", n=len(known), note=note)
-    expected = known["acv"].to_numpy() * chance
+    expected = known["acv"] * chance
     horizon = facts.settings.plan.horizon_days
     note = rows.join(f"chance of being won within {horizon} days of creation, given how long it has been open", note)
     # If the chances hold: each opportunity is won or not, so a few large ones make the sum uncertain.
-    half = Z * float(np.sqrt((known["acv"].to_numpy() ** 2 * chance * (1 - chance)).sum()))
+    half = Z * float(np.sqrt((known["acv"] ** 2 * chance * (1 - chance)).sum()))
     total = float(expected.sum())
     expected_row = rows.row(piece, "pipeline", BASIS, total, unit="money", n=len(known), note=note)
     yield {**expected_row, "low": max(total - half, 0.0), "high": total + half}
@@ -51,7 +52,7 @@ def measure_pipeline(piece: Slice) -> Iterator[Row]:
     yield from _coverage(piece, float(known["acv"].sum()), float(expected.sum()), len(known))
 
 
-def _chance_by_age(piece: Slice, still: pd.DataFrame) -> np.ndarray:
+def _chance_by_age(piece: Slice, still: Columns) -> np.ndarray:
     """P(won within the horizon | open at this age), from the curve of all opportunities: (F(H) - F(age)) / S(age)."""
     facts = piece.facts
     if "curve" not in facts.common:
@@ -62,7 +63,7 @@ def _chance_by_age(piece: Slice, still: pd.DataFrame) -> np.ndarray:
     def at(values: np.ndarray, start: float, when: np.ndarray) -> np.ndarray:
         return np.append(start, values)[np.searchsorted(days[:-1], when, side="right")]
 
-    age = still["days"].fillna(0).to_numpy(dtype=float)
+    age = np.nan_to_num(still["days"])
     end = at(curve.incidence, 0.0, np.array([float(horizon)]))
     survived = at(curve.survival, 1.0, age)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -87,7 +88,7 @@ def _coverage(piece: Slice, amount: float, expected: float, n: int) -> Iterator[
     if not len(plan):
         return
     deals, end = piece.tables["opportunities"], quarter_end(period, start)
-    won = deals[deals["won"] & (quarter_of(deals["closed_at"], start) == period)]
+    won = deals[deals["won"] & (quarter_of(pd.Series(deals["closed_at"]), start) == period).to_numpy(dtype=bool)]
     left = float(plan.iloc[0]) - float(won["acv"].sum())
     for basis, above in (("open", amount), (BASIS, expected)):
         if left <= 0:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from icplab.core.stats.resample import quantile_draws
 from icplab.performance import rows
+from icplab.performance.columns import Columns
 from icplab.performance.facts import Slice
 from icplab.performance.prepare import CYCLE_DAYS
 from icplab.performance.rows import Row
@@ -29,20 +30,19 @@ def measure_steps(piece: Slice) -> Iterator[Row]:
     yield from _time_to_qualify(piece, cycles)
 
 
-def _conversions(piece: Slice, kpi: str, frame: pd.DataFrame, names: tuple[str, ...], within: int) -> Iterator[Row]:
+def _conversions(piece: Slice, kpi: str, frame: Columns, names: tuple[str, ...], within: int) -> Iterator[Row]:
     """Of those who entered a step at least `within` days ago, the share that reached the next one in that time."""
     facts, n = piece.facts, len(names)
     if n < 2:
         return
-    dates = frame[[f"step_{i}" for i in range(n)]].to_numpy(dtype="datetime64[D]")
+    dates = np.column_stack([frame[f"step_{i}"] for i in range(n)]).astype("datetime64[D]")
     with np.errstate(invalid="ignore"):
         ripe = (dates <= (facts.as_of - pd.Timedelta(days=within)).to_datetime64()) & ~np.isnat(dates)
         if facts.start is not None:
             ripe &= dates > facts.start.to_datetime64()
         passed = ripe[:, :-1] & (np.diff(dates, axis=1) <= np.timedelta64(within, "D"))
     flags = np.hstack([passed, ripe[:, :-1]]).astype(float)
-    totals = np.zeros((piece.units, flags.shape[1]))
-    np.add.at(totals, frame["unit"].to_numpy(), flags)
+    totals = piece.totals(frame, flags)
     drawn = (piece.weights @ totals.astype(np.float32)).astype(float)
     k = n - 1
     yield from rows.proportions(
@@ -57,15 +57,15 @@ def _conversions(piece: Slice, kpi: str, frame: pd.DataFrame, names: tuple[str, 
     )
 
 
-def _time_to_qualify(piece: Slice, cycles: pd.DataFrame) -> Iterator[Row]:
+def _time_to_qualify(piece: Slice, cycles: Columns) -> Iterator[Row]:
     """Median and upper quartile of days from first contact to qualified, among those qualified in the window."""
     named = ("time_to_qualify",)
-    qualified = cycles[cycles["qualified_days"].notna() & piece.facts.inside(cycles["step_1"])]
+    qualified = cycles[~np.isnan(cycles["qualified_days"]) & piece.facts.inside(cycles["step_1"])]
     if not len(qualified):
         for basis in ("median", "p75"):
             yield rows.not_measured(piece, *named, basis, "days", "no lead was qualified in the window")
         return
-    days, weights = qualified["qualified_days"].to_numpy(), piece.weights[:, qualified["unit"].to_numpy()]
+    days, weights = qualified["qualified_days"], piece.weights[:, qualified["unit"]]
     note = f"qualified in {piece.facts.window}; leads of one account within {CYCLE_DAYS} days are one cycle"
     minimum = piece.facts.settings.plan.minimum_n
     for basis, share in (("median", 0.5), ("p75", 0.75)):

@@ -116,7 +116,7 @@ def _created(piece: Slice) -> Figure:
     facts, deals = piece.facts, piece.tables["opportunities"]
     if not facts.settings.dated:
         return Figure(reason=NO_DATES)
-    made = deals[deals["created_at"].notna() & deals["created_in"]]
+    made = deals[~np.isnat(deals["created_at"]) & deals["created_in"]]
     days = _days(facts)
     if not len(made) or not days:
         return Figure(reason="no opportunity with a creation date in the window")

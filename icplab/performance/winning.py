@@ -11,6 +11,7 @@ import pandas as pd
 from icplab.core.stats.resample import quantile_draws
 from icplab.core.stats.survival import Curve, aalen_johansen, count_events, first_day_at_or_below, value_at
 from icplab.performance import rows
+from icplab.performance.columns import Columns
 from icplab.performance.facts import Slice
 from icplab.performance.figures import Figure
 from icplab.performance.rows import Row
@@ -46,23 +47,23 @@ def measure_winning(piece: Slice) -> Iterator[Row]:
     yield from _cycles(piece, closed)
 
 
-def build_curve(piece: Slice, *, resample: bool = True) -> tuple[pd.DataFrame, Curve, Curve | None]:
+def build_curve(piece: Slice, *, resample: bool = True) -> tuple[Columns, Curve, Curve | None]:
     """Opportunities created in the window with their cumulative incidence of winning, and its resamples."""
     deals = piece.tables["opportunities"]
-    cohort = deals[deals["days"].notna() & deals["created_in"]]
+    cohort = deals[~np.isnan(deals["days"]) & deals["created_in"]]
     counts = count_events(cohort["days"], cohort["cause"], units=cohort["unit"], n_units=piece.units)
     draws = aalen_johansen(counts, piece.weights) if resample and len(cohort) else None
     return cohort, aalen_johansen(counts), draws
 
 
-def _counts(piece: Slice, closed: pd.DataFrame, deals: pd.DataFrame) -> Iterator[Row]:
+def _counts(piece: Slice, closed: Columns, deals: Columns) -> Iterator[Row]:
     note = f"closed in {piece.facts.window}"
     yield rows.count(piece, "won", "closed", int(closed["won"].sum()), note=note)
     yield rows.count(piece, "lost", "closed", int(closed["lost"].sum()), note=note)
     yield rows.count(piece, "open", "as_of", int(deals["open"].sum()), note="whenever opened")
 
 
-def _closed_rates(piece: Slice, closed: pd.DataFrame) -> Iterator[Row]:
+def _closed_rates(piece: Slice, closed: Columns) -> Iterator[Row]:
     idle = closed["no_decision"]
     window = f"closed in {piece.facts.window}"
     bases = (
@@ -77,7 +78,7 @@ def _closed_rates(piece: Slice, closed: pd.DataFrame) -> Iterator[Row]:
         )
 
 
-def _value_rate(piece: Slice, closed: pd.DataFrame) -> Row:
+def _value_rate(piece: Slice, closed: Columns) -> Row:
     lost = closed["lost"]
     without = ~(closed["acv"] > 0)
     share = float(without[lost].mean()) if lost.any() else 0.0
@@ -87,7 +88,7 @@ def _value_rate(piece: Slice, closed: pd.DataFrame) -> Row:
     known = closed[~without]
     if not len(known):
         return rows.not_measured(piece, "win_rate", "value", "fraction", "no closed opportunity with an amount")
-    won = piece.total(known, known["acv"].where(known["won"], 0.0))
+    won = piece.total(known, np.where(known["won"], known["acv"], 0.0))
     top = known["acv"].max() / known["acv"].sum()
     note = rows.join(
         f"closed in {piece.facts.window}",
@@ -100,7 +101,7 @@ def _value_rate(piece: Slice, closed: pd.DataFrame) -> Row:
     )
 
 
-def _quarters(piece: Slice, deals: pd.DataFrame) -> Iterator[Row]:
+def _quarters(piece: Slice, deals: Columns) -> Iterator[Row]:
     """Counts and closed win rate of every quarter that ends inside the window (whole quarters, not cut by it)."""
     names = piece.facts.quarters
     if not names:
@@ -122,17 +123,17 @@ def _quarters(piece: Slice, deals: pd.DataFrame) -> Iterator[Row]:
         yield from (of[i] for of in rates)
 
 
-def by_quarter(piece: Slice, frame: pd.DataFrame, values: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
+def by_quarter(piece: Slice, frame: Columns, values: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
     """Sum of `values` (default: rows) per unit and quarter."""
     width = len(piece.facts.quarters)
-    cells = frame["unit"].to_numpy() * width + frame["quarter"].to_numpy()
+    cells = frame["unit"] * width + frame["quarter"]
     given = None if values is None else np.asarray(values, dtype=float)
     return np.bincount(cells, weights=given, minlength=piece.units * width).reshape(piece.units, width).astype(float)
 
 
-def _cohort(piece: Slice, deals: pd.DataFrame, horizon: int) -> Row:
+def _cohort(piece: Slice, deals: Columns, horizon: int) -> Row:
     facts = piece.facts
-    mature = deals["created_at"] <= facts.as_of - pd.Timedelta(days=horizon)
+    mature = deals["created_at"] <= (facts.as_of - pd.Timedelta(days=horizon)).to_datetime64()
     cohort = deals[mature & deals["created_in"]]
     note = f"won of all created in {facts.window} and at least {horizon} days ago, open ones in the denominator"
     nothing = f"nothing was created {horizon} days or more before {facts.as_of:%Y-%m-%d}"
@@ -140,16 +141,16 @@ def _cohort(piece: Slice, deals: pd.DataFrame, horizon: int) -> Row:
     return rows.proportion(piece, "win_rate", "cohort", won, piece.total(cohort), note=note, nothing=nothing)
 
 
-def _curve_rows(piece: Slice, deals: pd.DataFrame, horizon: int) -> Iterator[Row]:
+def _curve_rows(piece: Slice, deals: Columns, horizon: int) -> Iterator[Row]:
     """Probability of winning within the horizon, and median time to any close, open deals censored."""
     cohort, curve, draws = build_curve(piece)
-    basis, undated = f"within_{horizon}d", int((deals["created_at"].isna()).sum())
+    basis, undated = f"within_{horizon}d", int(np.isnat(deals["created_at"]).sum())
     if draws is None:
         reason = "no opportunity with a creation date in the window"
         yield rows.not_measured(piece, "win_rate", basis, "fraction", reason)
         yield rows.not_measured(piece, "cycle_days", "any_close_median", "days", reason)
         return
-    n, units, minimum = len(cohort), cohort["unit"].nunique(), piece.facts.settings.plan.minimum_n
+    n, units, minimum = len(cohort), len(np.unique(cohort["unit"])), piece.facts.settings.plan.minimum_n
     still_open = float((cohort["cause"] == 0).mean())
     undecided = float(value_at(curve.days, curve.survival, horizon, 1.0))
     cut_short = curve.days[-1] < horizon and undecided > STILL_OPEN
@@ -191,15 +192,16 @@ def _curve_rows(piece: Slice, deals: pd.DataFrame, horizon: int) -> Iterator[Row
     )
 
 
-def _cycles(piece: Slice, closed: pd.DataFrame) -> Iterator[Row]:
+def _cycles(piece: Slice, closed: Columns) -> Iterator[Row]:
     """Median and upper quartile of created to won, among those won in the window."""
-    won = closed[closed["won"] & closed["days"].notna()]
+    won = closed[closed["won"] & ~np.isnan(closed["days"])]
     if not len(won):
         for basis in ("won_median", "won_p75"):
             yield rows.not_measured(piece, "cycle_days", basis, "days", "nothing won with both dates in the window")
         return
-    weights = piece.weights[:, won["unit"].to_numpy()]
-    days, minimum, families = won["days"].to_numpy(), piece.facts.settings.plan.minimum_n, won["unit"].nunique()
+    weights = piece.weights[:, won["unit"]]
+    days, minimum = won["days"], piece.facts.settings.plan.minimum_n
+    families = len(np.unique(won["unit"]))
     for basis, share in (("won_median", 0.5), ("won_p75", 0.75)):
         draws = quantile_draws(days, weights, share)
         note = f"won in {piece.facts.window}; won deals only, so it says nothing about deals that stay open"
