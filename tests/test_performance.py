@@ -511,7 +511,9 @@ def test_the_table_of_all_accounts_begins_with_the_rate_within_the_horizon():
     kpis = pd.DataFrame(rows, columns=["kpi", "basis"]).assign(
         cut="all", period="all", value=1.0, low=0.5, high=2.0, n=9.0, unit="ratio", status="ok", note=""
     )
-    shown = performance.list_figures(pd.concat([kpis, kpis.assign(cut="region")]), Settings())
+    as_of = pd.Timestamp("2026-06-30")
+    kpis.loc[0, "note"] = f"closed in {performance.say_window(Settings(), as_of)}; counts every loss"
+    shown = performance.list_figures(pd.concat([kpis, kpis.assign(cut="region")]), Settings(), as_of)
     order = [
         ("win_rate", "within_365d"),
         ("win_rate", "closed"),
@@ -520,3 +522,4 @@ def test_the_table_of_all_accounts_begins_with_the_rate_within_the_horizon():
         ("meeting_rate", "accounts"),
     ]
     assert list(zip(shown["kpi"], shown["basis"], strict=True)) == order
+    assert shown.set_index(["kpi", "basis"]).at[("won", "closed"), "note"] == "closed in the window; counts every loss"

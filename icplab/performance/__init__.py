@@ -7,6 +7,7 @@ from icplab.performance.cells import choose_cube, compare_cells
 from icplab.performance.compare import compare_cuts, compare_standardised
 from icplab.performance.cost import compare_allocations
 from icplab.performance.cuts import build_levels, choose_cuts, quarter_of, usual_cuts
+from icplab.performance.facts import say_window
 from icplab.performance.found import find_plan_gaps, find_segment_gaps, findings
 from icplab.performance.kpis import build_curves, build_forest, list_figures, measure_cuts, measure_kpis
 from icplab.performance.levels import place_opportunities
@@ -60,5 +61,6 @@ __all__ = [
     "place_opportunities",
     "quarter_of",
     "rank_levels",
+    "say_window",
     "usual_cuts",
 ]

@@ -79,11 +79,9 @@ class Facts:
     @property
     def window(self) -> str:
         """The window in words, for notes."""
-        if not self.settings.dated:
-            return "all history"
-        if self.start is None:
-            return f"all history to {self.as_of:%Y-%m-%d}"
-        return f"{(self.as_of - self.start).days} days to {self.as_of:%Y-%m-%d}"
+        if "window" not in self.common:
+            self.common["window"] = say_window(self.settings, self.as_of)
+        return self.common["window"]
 
     def inside(self, dates: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each date lies in the window; without dates at all, every row does."""
@@ -125,6 +123,14 @@ class Slice:
     def drawn(self, totals: npt.NDArray) -> npt.NDArray[np.float64]:
         """The resampled sum of totals per unit, one value a replicate."""
         return (self.weights @ totals.astype(np.float32)).astype(float)
+
+
+def say_window(settings: Settings, as_of: pd.Timestamp) -> str:
+    """The window of key figures in words, such as `365 days to 2026-06-30`."""
+    if not settings.dated:
+        return "all history"
+    days = settings.plan.window_days
+    return f"{days} days to {as_of:%Y-%m-%d}" if days else f"all history to {as_of:%Y-%m-%d}"
 
 
 def total_columns(units: npt.NDArray, values: npt.NDArray, n_units: int) -> npt.NDArray[np.float64]:

@@ -27,7 +27,7 @@ def _meeting_rate(piece: Slice) -> Row:
     reached, named = piece.tables["activities"], ("meeting_rate", "accounts")
     if reason := piece.facts.unmeasured.get("activities", ""):
         return rows.not_measured(piece, *named, "fraction", reason)
-    note = f"accounts with a meeting of accounts with any activity, {piece.facts.window}"
+    note = f"accounts with a meeting of accounts with any activity in {piece.facts.window}"
     had, all_reached = piece.total(reached, reached["met"]), piece.total(reached)
     return rows.proportion(piece, *named, had, all_reached, note=note, nothing="no activity in the window")
 

@@ -10,11 +10,11 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import ARTEFACTS
-from icplab.core.stats.pooling import draw_estimates, draw_rates, pool_estimates, pool_rates, steady_trials
+from icplab.core.stats.pooling import pool_and_draw_estimates, pool_and_draw_rates, steady_trials
 from icplab.core.stats.ranking import rank_intervals
 from icplab.core.stats.resample import REPLICATES
 from icplab.performance.cuts import COHORT, CROSS, find_levels
-from icplab.performance.facts import Facts, Slice, build_facts, set_levels, slice_level
+from icplab.performance.facts import Facts, Slice, build_facts, say_window, set_levels, slice_level
 from icplab.performance.funnel import measure_funnel
 from icplab.performance.money import measure_money, measure_won
 from icplab.performance.pipeline import measure_pipeline
@@ -158,8 +158,10 @@ def measure_cuts(
     return _as_artefact(pd.concat(parts, ignore_index=True))
 
 
-def list_figures(kpis: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+def list_figures(kpis: pd.DataFrame, settings: Settings, as_of: pd.Timestamp) -> pd.DataFrame:
     """Key figures of all accounts over the whole window, in the order in which a business reads them.
+
+    Notes speak of “the window”, which a page says once (`say_window`).
 
     Returns
     -------
@@ -171,9 +173,9 @@ def list_figures(kpis: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     place = whole["kpi"].map({kpi: i for i, kpi in enumerate(READ_FIRST)}).fillna(len(READ_FIRST))
     usual = ~whole["basis"].isin([f"within_{settings.plan.horizon_days}d", *DEFAULT_BASES])
     order = whole.assign(place=place, usual=usual).sort_values(["place", "kpi", "usual", "basis"], kind="stable").index
-    return whole.loc[order, ["kpi", "basis", "value", "low", "high", "n", "unit", "status", "note"]].reset_index(
-        drop=True
-    )
+    figures = whole.loc[order, ["kpi", "basis", "value", "low", "high", "n", "unit", "status", "note"]]
+    notes = figures["note"].str.replace(say_window(settings, as_of), "the window", regex=False)
+    return figures.assign(note=notes).reset_index(drop=True)
 
 
 def build_forest(kpis: pd.DataFrame, cut: str, settings: Settings) -> pd.DataFrame:
@@ -289,17 +291,14 @@ def _pool_group(group: pd.DataFrame) -> pd.DataFrame:
     spread = group["_spread"].to_numpy()
     if scale == "rate":
         trials = steady_trials(value, group["_spread"] ** 2, group["n"], group["_units"])
-        return _ranked(
-            group, pool_rates(value * trials, trials, ranks=False), draw_rates(value * trials, trials, DRAWS, 0)
-        )
+        return _ranked(group, *pool_and_draw_rates(value * trials, trials, DRAWS, 0))
     if scale == "linear":
-        drawn = draw_estimates(value, spread, DRAWS, 0)
-        return _ranked(group, pool_estimates(value, spread, ranks=False), drawn)
+        return _ranked(group, *pool_and_draw_estimates(value, spread, DRAWS, 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.log(value)
-    logs = pool_estimates(value, spread, ranks=False)
+    logs, draws = pool_and_draw_estimates(value, spread, DRAWS, 0)
     pooled = logs.assign(**{c: np.exp(logs[c]) for c in ("pooled", "pooled_low", "pooled_high")})
-    return _ranked(group, pooled, draw_estimates(value, spread, DRAWS, 0))
+    return _ranked(group, pooled, draws)
 
 
 def _ranked(group: pd.DataFrame, pooled: pd.DataFrame, draws: npt.NDArray[np.float64]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from icplab.core.stats.resample import quantile_draws, trimmed_draws
+from icplab.core.stats.resample import order_draws, quantiles_of, trimmed_of
 from icplab.performance import rows
 from icplab.performance.columns import Columns
 from icplab.performance.cost import ALLOCATIONS, cac, monthly_margin, payback
@@ -87,14 +87,14 @@ def measure_acv(piece: Slice) -> Iterator[Row]:
     with np.errstate(divide="ignore", invalid="ignore"):
         piece.memory["acv"] = Figure(float(values.mean()), piece.drawn(amounts) / piece.drawn(heads), n)
     yield rows.mean_ratio(piece, "acv", "mean", amounts, heads, unit="money", scale="log", n=n, note=note)
-    weights = piece.weights[:, known["unit"]]
-    draws = quantile_draws(values, weights, 0.5)
+    drawn = order_draws(values, piece.weights[:, known["unit"]])
+    draws = quantiles_of(drawn, 0.5)
     value = float(np.median(values))
     yield rows.resampled(piece, "acv", "median", value, draws, unit="money", n=n, minimum=minimum)
     drop = int(TRIMMED * n + 1e-9)
     value = float(np.sort(values)[drop : n - drop].mean())
     note = f"without the largest and smallest {TRIMMED:.0%}"
-    draws = trimmed_draws(values, weights, TRIMMED)
+    draws = trimmed_of(drawn, TRIMMED)
     yield rows.resampled(piece, "acv", "trimmed", value, draws, unit="money", n=n, minimum=minimum, note=note)
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from icplab.core.stats.resample import quantile_draws
+from icplab.core.stats.resample import order_draws, quantiles_of
 from icplab.performance import rows
 from icplab.performance.columns import Columns
 from icplab.performance.facts import Slice
@@ -65,9 +65,10 @@ def _time_to_qualify(piece: Slice, cycles: Columns) -> Iterator[Row]:
         for basis in ("median", "p75"):
             yield rows.not_measured(piece, *named, basis, "days", "no lead was qualified in the window")
         return
-    days, weights = qualified["qualified_days"], piece.weights[:, qualified["unit"]]
+    days = qualified["qualified_days"]
+    ordered = order_draws(days, piece.weights[:, qualified["unit"]])
     note = f"qualified in {piece.facts.window}; leads of one account within {CYCLE_DAYS} days are one cycle"
     minimum = piece.facts.settings.plan.minimum_n
     for basis, share in (("median", 0.5), ("p75", 0.75)):
-        value, draws = float(np.quantile(days, share)), quantile_draws(days, weights, share)
+        value, draws = float(np.quantile(days, share)), quantiles_of(ordered, share)
         yield rows.resampled(piece, *named, basis, value, draws, unit="days", n=len(days), minimum=minimum, note=note)

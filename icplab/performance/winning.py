@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from icplab.core.stats.resample import quantile_draws
+from icplab.core.stats.resample import order_draws, quantiles_of
 from icplab.core.stats.survival import Curve, aalen_johansen, count_events, first_day_at_or_below, value_at
 from icplab.performance import rows
 from icplab.performance.columns import Columns
@@ -199,11 +199,10 @@ def _cycles(piece: Slice, closed: Columns) -> Iterator[Row]:
         for basis in ("won_median", "won_p75"):
             yield rows.not_measured(piece, "cycle_days", basis, "days", "nothing won with both dates in the window")
         return
-    weights = piece.weights[:, won["unit"]]
     days, minimum = won["days"], piece.facts.settings.plan.minimum_n
-    families = len(np.unique(won["unit"]))
+    families, ordered = len(np.unique(won["unit"])), order_draws(days, piece.weights[:, won["unit"]])
     for basis, share in (("won_median", 0.5), ("won_p75", 0.75)):
-        draws = quantile_draws(days, weights, share)
+        draws = quantiles_of(ordered, share)
         note = f"won in {piece.facts.window}; won deals only, so it says nothing about deals that stay open"
         value = float(np.quantile(days, share))
         piece.memory[basis] = Figure(value, draws, len(won))

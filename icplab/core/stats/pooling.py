@@ -17,6 +17,7 @@ _KEPT = 3e-3  # hyper-parameter points below this share of the best are dropped:
 _POINTS = 201  # grid of the quantity itself
 
 Array = npt.NDArray[np.float64]
+Posterior = tuple[Array, Array, Array]  # two parameters per hyper-parameter point and level, and the points' weights
 
 
 def pool_rates(
@@ -78,17 +79,34 @@ def pool_estimates(
     y, s = np.asarray(estimates, dtype=float), np.asarray(standard_errors, dtype=float)
     if _known(y, s).sum() < 2:
         return pd.DataFrame({c: np.full(len(y), np.nan) for c in _COLUMNS})
-    middle, spread, weight = _estimate_posterior(y, s)
-    grid = np.linspace((middle - 6 * spread).min(), (middle + 6 * spread).max(), _POINTS)
-    return _mixture(grid, lambda g: _normal_density(g, middle, spread), weight, level, ranks)
+    return _normal_mixture(_estimate_posterior(y, s), level, ranks)
+
+
+def pool_and_draw_rates(
+    successes: npt.ArrayLike, trials: npt.ArrayLike, draws: int, seed: int
+) -> tuple[pd.DataFrame, Array]:
+    """`pool_rates` without ranks and `draw_rates` from one posterior, which is what costs."""
+    posterior = _rate_posterior(np.asarray(successes, dtype=float), np.asarray(trials, dtype=float))
+    up, down, weight = posterior
+    pooled = _mixture(_beta_grid(up, down), lambda grid: _beta_density(grid, up, down), weight, LEVEL, False)
+    return pooled, _beta_draws(posterior, draws, seed)
+
+
+def pool_and_draw_estimates(
+    estimates: npt.ArrayLike, standard_errors: npt.ArrayLike, draws: int, seed: int
+) -> tuple[pd.DataFrame, Array]:
+    """`pool_estimates` without ranks and `draw_estimates` from one posterior."""
+    y, s = np.asarray(estimates, dtype=float), np.asarray(standard_errors, dtype=float)
+    if _known(y, s).sum() < 2:
+        return pool_estimates(y, s, ranks=False), np.full((draws, len(y)), np.nan)
+    posterior = _estimate_posterior(y, s)
+    return _normal_mixture(posterior, LEVEL, False), _normal_draws(posterior, draws, seed)
 
 
 def draw_rates(successes: npt.ArrayLike, trials: npt.ArrayLike, draws: int, seed: int) -> Array:
     """Draws of the true proportions from the posterior of `pool_rates`, shape (draws, levels): for joint statements."""
-    up, down, weight = _rate_posterior(np.asarray(successes, dtype=float), np.asarray(trials, dtype=float))
-    generator = np.random.Generator(np.random.PCG64(seed))
-    point = generator.choice(len(weight), size=draws, p=weight)
-    return generator.beta(up[point], down[point])
+    posterior = _rate_posterior(np.asarray(successes, dtype=float), np.asarray(trials, dtype=float))
+    return _beta_draws(posterior, draws, seed)
 
 
 def draw_estimates(estimates: npt.ArrayLike, standard_errors: npt.ArrayLike, draws: int, seed: int) -> Array:
@@ -96,10 +114,7 @@ def draw_estimates(estimates: npt.ArrayLike, standard_errors: npt.ArrayLike, dra
     y, s = np.asarray(estimates, dtype=float), np.asarray(standard_errors, dtype=float)
     if _known(y, s).sum() < 2:
         return np.full((draws, len(y)), np.nan)
-    middle, spread, weight = _estimate_posterior(y, s)
-    generator = np.random.Generator(np.random.PCG64(seed))
-    point = generator.choice(len(weight), size=draws, p=weight)
-    return generator.normal(middle[point], spread[point])
+    return _normal_draws(_estimate_posterior(y, s), draws, seed)
 
 
 def steady_trials(rates: npt.ArrayLike, variances: npt.ArrayLike, trials: npt.ArrayLike, units: npt.ArrayLike) -> Array:
@@ -177,6 +192,26 @@ def _estimate_posterior(y: Array, s: Array) -> tuple[Array, Array, Array]:
         np.where(known, own * np.where(known, s, 1.0) ** 2, tau[:, None] ** 2) + (1 - own) ** 2 / total[:, None]
     )
     return middle, spread, weight
+
+
+def _beta_draws(posterior: Posterior, draws: int, seed: int) -> Array:
+    up, down, weight = posterior
+    generator = np.random.Generator(np.random.PCG64(seed))
+    point = generator.choice(len(weight), size=draws, p=weight)
+    return generator.beta(up[point], down[point])
+
+
+def _normal_draws(posterior: Posterior, draws: int, seed: int) -> Array:
+    middle, spread, weight = posterior
+    generator = np.random.Generator(np.random.PCG64(seed))
+    point = generator.choice(len(weight), size=draws, p=weight)
+    return generator.normal(middle[point], spread[point])
+
+
+def _normal_mixture(posterior: Posterior, level: float, ranks: bool) -> pd.DataFrame:
+    middle, spread, weight = posterior
+    grid = np.linspace((middle - 6 * spread).min(), (middle + 6 * spread).max(), _POINTS)
+    return _mixture(grid, lambda g: _normal_density(g, middle, spread), weight, level, ranks)
 
 
 def _mean_grid(x: Array, n: Array) -> Array:

@@ -31,7 +31,9 @@ def rank_intervals(draws: npt.NDArray[np.float64], level: float = LEVEL) -> pd.D
     -----
     Goldstein and Spiegelhalter (1996), on ranks of institutions.
     """
-    ranks = np.argsort(np.argsort(-draws, axis=1, kind="stable"), axis=1, kind="stable") + 1
+    ranks = np.empty(draws.shape, dtype=np.int64)
+    order = np.argsort(-draws, axis=1, kind="stable")
+    np.put_along_axis(ranks, order, np.arange(1, draws.shape[1] + 1)[None, :], axis=1)
     tail = (1 - level) / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=0, method="inverted_cdf")
     return pd.DataFrame({"p_best": (ranks == 1).mean(axis=0), "rank_low": low, "rank_high": high})

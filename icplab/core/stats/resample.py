@@ -6,7 +6,7 @@ Whole families are drawn, never single opportunities: deals of one organisation 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +143,22 @@ def ratio(
     return value, low, high, draws
 
 
+class Ordered(NamedTuple):
+    """Observations in ascending order, and how many of each resample stand up to each of them."""
+
+    values: npt.NDArray[np.float64]
+    running: npt.NDArray
+
+
+def order_draws(values: npt.NDArray, weights: npt.NDArray) -> Ordered:
+    """What quantiles and trimmed means of resamples are made of, worked out once for all of them.
+
+    Parameters are those of `quantile_draws`.
+    """
+    order = np.argsort(values, kind="stable")
+    return Ordered(np.asarray(values, dtype=float)[order], np.cumsum(weights[:, order], axis=1))
+
+
 def quantile_draws(values: npt.NDArray, weights: npt.NDArray, share: float) -> npt.NDArray[np.float64]:
     """A quantile of `values` in each resample (linear interpolation between order statistics).
 
@@ -155,16 +171,24 @@ def quantile_draws(values: npt.NDArray, weights: npt.NDArray, share: float) -> n
     share : float
         0.5 for the median.
     """
-    order = np.argsort(values, kind="stable")
-    ordered, running = np.asarray(values, dtype=float)[order], np.cumsum(weights[:, order], axis=1)
-    place = (running[:, -1:] - 1) * share if len(ordered) else np.zeros((len(weights), 1))
+    return quantiles_of(order_draws(values, weights), share)
+
+
+def quantiles_of(drawn: Ordered, share: float) -> npt.NDArray[np.float64]:
+    """`quantile_draws` of observations that are in order already."""
+    ordered, running = drawn
+    place = (running[:, -1:] - 1) * share if len(ordered) else np.zeros((len(running), 1))
     return _between(ordered, running, place)
 
 
 def trimmed_draws(values: npt.NDArray, weights: npt.NDArray, share: float) -> npt.NDArray[np.float64]:
     """Mean of each resample after dropping the floor(share x n) smallest and largest observations."""
-    order = np.argsort(values, kind="stable")
-    ordered, running = np.asarray(values, dtype=float)[order], np.cumsum(weights[:, order], axis=1)
+    return trimmed_of(order_draws(values, weights), share)
+
+
+def trimmed_of(drawn: Ordered, share: float) -> npt.NDArray[np.float64]:
+    """`trimmed_draws` of observations that are in order already."""
+    ordered, running = drawn
     n = running[:, -1:]
     cut = np.floor(share * n + 1e-9)
     kept = np.diff(np.clip(running, cut, n - cut), axis=1, prepend=cut)
@@ -267,7 +291,7 @@ def _between(ordered: npt.NDArray, running: npt.NDArray, place: npt.NDArray) -> 
     if not len(ordered):
         return np.full(len(running), np.nan)
     floor, last = np.floor(place), len(ordered) - 1
-    lower = ordered[np.minimum((running <= floor).sum(axis=1), last)]
-    upper = ordered[np.minimum((running <= np.ceil(place)).sum(axis=1), last)]
+    lower = ordered[np.minimum(np.count_nonzero(running <= floor, axis=1), last)]
+    upper = ordered[np.minimum(np.count_nonzero(running <= np.ceil(place), axis=1), last)]
     found = lower + (upper - lower) * (place - floor)[:, 0]
     return np.where(running[:, -1] > 0, found, np.nan)

@@ -98,8 +98,9 @@ def aalen_johansen(counts: Counts, weights: npt.NDArray | None = None) -> Curve:
     won, lost, left = (_weighted(m, weights) for m in (counts.event, counts.competing, counts.left))
     at_risk = np.cumsum(left[..., ::-1], axis=-1)[..., ::-1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        hazard = np.where(at_risk > 0, (won + lost) / at_risk, 0.0)
-        share = np.where(at_risk > 0, won / at_risk, 0.0)
+        known = at_risk > 0
+        hazard = np.divide(won + lost, at_risk, out=np.zeros_like(at_risk), where=known)
+        share = np.divide(won, at_risk, out=np.zeros_like(at_risk), where=known)
     survival = np.cumprod(1 - hazard, axis=-1)
     before = np.concatenate([np.ones_like(survival[..., :1]), survival[..., :-1]], axis=-1)
     return Curve(counts.days, np.cumsum(before * share, axis=-1), survival, at_risk)
