@@ -21,6 +21,7 @@ from icplab.explore.results import results_of
 from icplab.explore.saving import save_settings
 from icplab.explore.segments import closed_by_account, segmentation_of, show_look, win_rates
 from icplab.explore.shell import Answer, Explorer, choice, several, slider, whole
+from icplab.explore.tiers import dearest_touch, ranked_scores, show_tiers
 from icplab.explore.traits import EVERYWHERE, named_scopes, show_trait, strongest_first
 from tests.test_segments import QUICK, two_groups
 
@@ -194,3 +195,31 @@ def test_the_explorer_of_segments_starts_from_the_artefacts_of_a_run():
     answer = show_look(segments.preview_segments(looks, k=2), worked)
     assert answer.says.startswith("2 segments on ")
     assert "CSV, 2 rows" in answer.html()
+
+
+def test_the_explorer_of_tiers_counts_room_value_and_moves():
+    n = 10
+    scores = pd.DataFrame(
+        {
+            "account_id": [f"A{i}" for i in range(n + 2)],
+            "segment_id": ["S1"] * n + ["unassigned", "S1"],
+            "tier": ["tier_1"] * 2 + ["tier_2"] * 3 + ["tier_3"] * 5 + ["insufficient"] * 2,
+            "expected_value": [1000.0 - 100 * i for i in range(n)] + [5000.0, np.nan],
+            "win_probability": [0.5] * (n + 2),
+        }
+    )
+    ranked = ranked_scores(scores)
+    assert len(ranked) == n
+    same = show_tiers(ranked, 2, 3, 0.0, "EUR")
+    assert same.says == "Tier 1 holds 2 accounts and 35\u202f% of the expected value; 0 accounts change tier."
+    more = show_tiers(ranked, 4, 3, 0.0, "EUR")
+    assert more.says.startswith("Tier 1 holds 4 accounts and 62")
+    assert "4 accounts change tier" in more.says, "two into tier 1, two into tier 2"
+    none = show_tiers(ranked, 0, 0, 0.0, "EUR")
+    assert none.says == "Tier 1 holds 0 accounts and none of the expected value; 5 accounts change tier."
+    full = show_tiers(ranked, 0, 10, 0.0, "EUR")
+    assert "7 accounts change tier" in full.says, "tier 2 takes them all"
+    dear = show_tiers(ranked, 2, 3, 350.0, "EUR")
+    assert "3 accounts change tier" in dear.says, "those worth less than a touch"
+    assert "nothing to cut" in show_tiers(ranked.head(0), 2, 3, 0.0, "").says
+    assert dearest_touch(ranked, 900.0) == 2000.0

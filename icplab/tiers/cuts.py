@@ -82,9 +82,7 @@ def preview_tiers(
     """
     values = np.asarray(expected_value, dtype=float)
     shares = {t: min(capacity[t] / max(len(values), 1), 1.0) if t in capacity else s for t, s in SHARES.items()}
-    ends = np.cumsum(list(tier_sizes(values, shares).values()))
-    sizes = dict(zip(RANKED, ends.tolist(), strict=True))
-    cuts = _cuts(values, sizes, cost_of_touch) if len(values) else dict.fromkeys(RANKED, max(cost_of_touch, 0.0))
+    cuts = _previewed_cuts(values, tier_sizes(values, shares), cost_of_touch)
     place = (values[:, None] < np.array(list(cuts.values()))).sum(axis=1)
     names = (*RANKED, "not_icp")
     total = float(np.clip(values, 0, None).sum())
@@ -101,6 +99,18 @@ def preview_tiers(
         rows.append((tier, n, cuts.get(tier, np.nan), rate, value, share, cost, value - cost, marginal, *moved))
     columns = ["tier", "accounts", "cut", "win_rate", "value", "share_of_value", "cost", "net", "marginal"]
     return pd.DataFrame(rows, columns=[*columns, "moved_in", "moved_out"])
+
+
+def _previewed_cuts(values: np.ndarray, sizes: dict[str, int], floor: float) -> dict[str, float]:
+    """Cut points of all tiers; one without room ends where the better one ends, so that no account falls into it."""
+    names = [t for t in RANKED if sizes[t] > 0]
+    if not names:
+        return dict.fromkeys(RANKED, max(floor, 0.0))
+    ends = np.cumsum([sizes[t] for t in names]).tolist()
+    found, cuts, above = _cuts(values, dict(zip(names, ends, strict=True)), floor), {}, np.inf
+    for tier in RANKED:
+        above = cuts[tier] = found.get(tier, above)
+    return cuts
 
 
 def ranked_rows(scored: pd.DataFrame, market: pd.DataFrame) -> np.ndarray:

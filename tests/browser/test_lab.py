@@ -42,6 +42,8 @@ def lab(workspace) -> Iterator[str]:
         port = free.getsockname()[1]
     home = workspace.parent / "home"
     os.chdir(workspace.parent)  # pytest's own folder is restored by the fixture below
+    shutil.copytree(NOTEBOOKS, home / "notebooks")  # JupyterLab saves what it ran
+    os.environ["ICPLAB_NOTEBOOKS"] = str(home / "notebooks")
     keep = {f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
     environment = {**lab_environment(workspace), **keep, "JUPYTER_TOKEN": TOKEN, "IPYTHONDIR": str(home / "ipython")}
     command = [*lab_command(port, browser=False), "--allow-root"]
@@ -59,6 +61,7 @@ def _back() -> Iterator[None]:
     here = Path.cwd()
     yield
     os.chdir(here)
+    os.environ.pop("ICPLAB_NOTEBOOKS", None)
 
 
 def _wait_for(address: str, server: subprocess.Popen) -> None:
