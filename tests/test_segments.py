@@ -393,6 +393,23 @@ class TestContinuity:
         pd.testing.assert_frame_equal(segments.assign_segments(other.assigner, market[0]), other.assignments)
         assert (matches["change"] == "kept").all()
 
+    def test_a_refit_that_finds_the_same_segments_stays_in_the_shadow(self, market, found):
+        refit = replace(found, assignments=found.assignments.copy())
+        swapped = refit.assignments["segment_id"].eq("S1") & (refit.assignments["membership"] < 0.9)
+        refit.assignments.loc[swapped, "segment_id"] = "S2"
+        assert swapped.any()
+        after, matches = segments.continue_segments(refit, found.document(), market[0])
+        assert (matches["change"] == "kept").all()
+        pd.testing.assert_frame_equal(after.assignments, found.assignments)
+
+    def test_a_trait_that_is_excluded_today_ends_the_frozen_assigner(self, market, found):
+        accounts, catalogue = market[:2]
+        used = found.assigner["recipe"]["discrete"][0]["trait"]
+        less = catalogue.assign(excluded=catalogue["excluded"] | (catalogue["trait"] == used))
+        refit = segments.fit_segments(accounts, less, **QUICK)
+        after, _ = segments.continue_segments(refit, found.document(), accounts)
+        assert used not in {e["trait"] for e in after.assigner["recipe"]["discrete"]}
+
     def test_without_an_earlier_run_there_is_nothing_to_match(self, market, found):
         same, matches = segments.continue_segments(found, None, market[0])
         assert same is found

@@ -77,7 +77,8 @@ def model_of(assigner: Mapping) -> Mixture:
     return Mixture(
         np.array([assigner["weight"]]),
         np.array([assigner["mean"]], dtype=float).reshape(1, k, d),
-        np.array(assigner["covariance"], dtype=float).reshape(1, len(assigner["covariance"]), d, d),
+        # Runs of the first version hold one covariance without the axis of the classes.
+        np.array(assigner["covariance"], dtype=float).reshape(1, -1, d, d) if d else np.zeros((1, 1, 0, 0)),
         np.array(assigner["rate"], dtype=float).reshape(1, -1, k),
         np.array([assigner["own"]]),
         *(np.zeros(1),) * 3,
@@ -87,7 +88,7 @@ def model_of(assigner: Mapping) -> Mixture:
 def frozen_kinds(assigner: Mapping) -> np.ndarray:
     """(patterns, numbers) which patterns of known numbers the assigner tells apart: all, or the frequent ones of many."""
     d = len(assigner["recipe"]["numbers"])
-    if d <= EXACT_NUMBERS:
+    if d <= EXACT_NUMBERS or "patterns" not in assigner:
         return (np.arange(2**d)[:, None] >> np.arange(d) & 1).astype(bool)
     return np.vstack([np.array(assigner["patterns"], dtype=bool).reshape(-1, d), np.zeros(d, dtype=bool)])
 

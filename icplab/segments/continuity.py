@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.schema import UNASSIGNED, WHOLE_MARKET
-from icplab.segments.assign import assign_segments
+from icplab.segments.assign import assign_segments, posteriors_of
 from icplab.segments.fit import Segmentation
+from icplab.segments.naming import measure_profile
 
 KEEP_JACCARD = 0.5  # method.md §3: below it a segment has dissolved
+FROZEN_JACCARD = 0.75  # from which every segment must be found again for the earlier assigner to go on
 PART_SHARE = 0.5  # share of a segment's accounts that makes it a part of another
 
 
@@ -86,13 +88,37 @@ def continue_segments(
 
     Returns
     -------
-    The segmentation, renamed where segments continue, and the result of `match_segments` (None without an earlier run).
+    The segmentation and the result of `match_segments` (None without an earlier run). Where the refit finds every segment again
+    (all kept, Jaccard ≥ 0.75), it stays in the shadow and the earlier assigner goes on deciding; else the refit decides, under
+    the ids that continue.
     """
     frozen = (document or {}).get("assigner")
     if not frozen or frozen["kind"] == "whole" or segmentation.verdict == "none":
         return segmentation, None
     matches = match_segments(assign_segments(frozen, accounts), segmentation.assignments)
+    if _still_holds(segmentation, frozen, matches):
+        return _frozen(segmentation, frozen, accounts), matches
     return keep_ids(segmentation, matches), matches
+
+
+def _still_holds(segmentation: Segmentation, frozen: Mapping, matches: pd.DataFrame) -> bool:
+    """Whether the earlier assigner may go on: the same segments, by traits that are still in use today."""
+    found_again = set(matches["change"]) == {"kept"} and matches["jaccard"].min() >= FROZEN_JACCARD
+    same_kind = frozen["kind"] == segmentation.assigner["kind"]
+    return bool(found_again and same_kind and _traits(frozen) <= _traits(segmentation.assigner))
+
+
+def _traits(assigner: Mapping) -> set[str]:
+    recipe = assigner["recipe"]
+    return {e["trait"] for e in [*recipe["numbers"], *recipe["discrete"]]}
+
+
+def _frozen(segmentation: Segmentation, frozen: Mapping, accounts: pd.DataFrame) -> Segmentation:
+    """The earlier run's assigner on today's accounts: where a refit finds the same segments, nobody changes sides because of it."""
+    assignments = assign_segments(frozen, accounts)
+    profile = measure_profile(accounts, assignments, frozen["recipe"])
+    posteriors = posteriors_of(frozen, accounts)
+    return replace(segmentation, assignments=assignments, posteriors=posteriors, profile=profile, assigner=dict(frozen))
 
 
 def rand_index(counts: np.ndarray) -> float:
