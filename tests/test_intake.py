@@ -929,3 +929,13 @@ def test_the_example_of_the_how_to_works_as_printed(tmp_path):
     assert list(tables["opportunities"]["amount"].dropna()) == [1000.5]
     assert list(tables["opportunities"]["Team size"]) == ["small", "large"]
     assert {p.code for p in said_of(folder)} == {"ICP-R019"}
+
+
+def test_an_open_plan_where_no_date_is_known_stops_with_a_message_and_no_crash(folder):
+    lines = OPPORTUNITIES.replace(",2024-03-01,won", ",2024-03-01,open").splitlines()
+    dates = [line.split(",") for line in lines[1:]]
+    undated = [",".join([*row[:2], "NULL", "2024-03-01" if row[4] == "open" else "NULL", *row[4:]]) for row in dates]
+    fill(folder, opportunities="\n".join([lines[0], *undated]) + "\n")
+    report = check_workspace(folder)
+    assert any(p.code.startswith("ICP-") for p in report.problems)
+    assert not [p for p in report.problems if p.code == "ICP-W059"]

@@ -137,8 +137,9 @@ def _check_opportunity_dates(batch: Batch) -> None:
             "close date of an open opportunity is a plan; not used as close date",
             column="closed_at",
         )
-        message = f"open past its planned close date (known until {last:%Y-%m-%d})"
-        batch.note(stale, "ICP-W059", message, fix="close it, or plan it anew in the CRM", column="closed_at")
+        if stale.any():  # without a single date that is known there is no "past"
+            message = f"open past its planned close date (known until {last:%Y-%m-%d})"
+            batch.note(stale, "ICP-W059", message, fix="close it, or plan it anew in the CRM", column="closed_at")
         frame["closed_at"] = closed = closed.mask(planned)
     live = batch.live
     fix = "correct the dates in the CRM and export again"
