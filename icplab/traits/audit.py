@@ -102,7 +102,7 @@ def audit_leaks(
     audit = pd.concat(tables, ignore_index=True)
     signed = {name for name, t in settings.traits.items() if t.known_at == "created"}
     reasons = {name: t.reason for name, t in settings.traits.items()}
-    return _decide(audit.assign(reason=audit["trait"].map(reasons).fillna("").astype("str")), signed)
+    return _decide(audit.assign(reason=pd.Series([reasons.get(t, "") for t in audit["trait"]], dtype="str")), signed)
 
 
 def _audit_table(
