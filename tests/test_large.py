@@ -16,7 +16,7 @@ from benchmarks.exports import write_workspace
 from icplab.core.errors import BadInput
 from icplab.core.schema import CANONICAL
 from icplab.core.store import read_parquet
-from icplab.intake import large, take_in
+from icplab.intake import batch, check_workspace, coded, large, plain, take_in, typed
 from icplab.intake.batch import Batch
 from icplab.intake.matching import Matching
 from icplab.intake.written import write_table
@@ -106,6 +106,8 @@ def both_ways(workspace: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> t
         patch.setattr(large, "CODED_SHARE", 0.6)
         patch.setattr(large, "IRREGULAR_SHARE", 1.0)
         patch.setattr("icplab.intake.take.read_large", counted)
+        for module in (batch, coded, plain, typed):
+            patch.setattr(module, "PIECE", 5)
         blocks = outcome(workspace, workspace.parent / "blocks")
     return careful, blocks, sum(t is not None for t in taken)
 
@@ -171,9 +173,50 @@ def test_rows_in_another_order_give_the_same_tables(tmp_path):
     assert pc.sum(pc.is_nan(amount)).as_py() == 0
 
 
+def test_text_set_aside_gives_back_every_cell():
+    cells = ["", "a", "Wéb\n", "=1", "", "0" * 400] * 3
+    packed = coded.Packed(pd.Series(cells, dtype="str"))
+    assert packed.iloc[2] == "Wéb\n"
+    assert list(packed.iloc[np.array([17, 0, 3])]) == ["0" * 400, "", "=1"]
+
+
+@pytest.mark.parametrize("rows", [[0], [5], [1, 2, 4], [0, 1, 2, 3, 4, 5]])
+def test_blanked_cells_are_the_same_in_plain_and_coded_text(rows):
+    words = pd.Series(["x", "y", "x", "z", "", "y"], dtype="str")
+    mask = np.isin(np.arange(6), rows)
+    expected = words.mask(pd.Series(mask), "")
+    assert coded.blanked(words, mask).tolist() == expected.tolist()
+    codes, distinct = pd.factorize(words)
+    blank = coded.blanked(coded.from_codes(codes, distinct), mask)
+    assert coded.decoded(blank).tolist() == expected.tolist()
+    assert coded.words_of(blank).tolist() == list(dict.fromkeys(expected))  # in the order of their first appearance
+
+
+def test_a_key_rises_only_when_every_value_does(monkeypatch):
+    monkeypatch.setattr(batch, "PIECE", 2)
+    every = np.ones(5, dtype=bool)
+    assert batch.rises(pd.Series(list("abcde"), dtype="str"), every)
+    assert not batch.rises(pd.Series(list("abbcd"), dtype="str"), every)
+    assert not batch.rises(pd.Series(["a", "c", "b", "d", "e"], dtype="str"), every)
+    assert not batch.rises(pd.Series(["a", "b", None, "d", "e"], dtype="str"), every)
+    assert batch.rises(pd.Series(["a", "z", "b", "c", "d"], dtype="str"), np.array([1, 0, 1, 1, 1], dtype=bool))
+
+
+def test_the_opportunity_that_decides_the_total_is_named_whatever_amounts_are_missing(tmp_path):
+    rows = [
+        f"O{n:02},A{n % 3 + 1},2024-01-05,2024-02-05,won,{'' if n == 7 else 90_000 if n == 3 else 10}"
+        for n in range(30)
+    ]
+    (tmp_path / "accounts.csv").write_text("account_id,name\nA1,Abc\nA2,Bcd\nA3,Cde\n", encoding="utf-8")
+    head = "opportunity_id,account_id,created_at,closed_at,status,amount\n"
+    (tmp_path / "opportunities.csv").write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
+    said = [p.message for p in check_workspace(tmp_path).problems if p.code == "ICP-W074"]
+    assert said == ["one opportunity (O03) is 100% of all won amount"]
+
+
 def test_a_table_without_a_key_keeps_its_only_row(tmp_path):
     frame = CANONICAL["events"].empty()
     frame.loc[0] = [pd.Timestamp("2026-01-01"), "price", "list prices raised"]
-    batch = Batch(CANONICAL["events"], frame, ("events.csv",), *(np.zeros(1, dtype=int) for _ in range(3)))
-    write_table(batch, tmp_path / "events.parquet")
+    events = Batch(CANONICAL["events"], frame, ("events.csv",), *(np.zeros(1, dtype=int) for _ in range(3)))
+    write_table(events, tmp_path / "events.parquet")
     assert read_parquet(tmp_path / "events.parquet")["kind"].tolist() == ["price"]

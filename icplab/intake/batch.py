@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from icplab.core.errors import SHOWN_ROWS, ContractBroken, Problem
 from icplab.core.schema import Table
+from icplab.intake.plain import PIECE
 
 LONGEST_SHOWN = 80  # characters of a value that a message repeats
 OUTCOMES = ("used", "header", "blank", "preamble", "footer", "repeated_header", "duplicate", "quarantined")
@@ -63,7 +65,7 @@ class Batch:
     file: np.ndarray
     record: np.ndarray
     line: np.ndarray
-    text: dict[str, pd.Series] = field(default_factory=dict)
+    text: dict[str, Any] = field(default_factory=dict)  # columns as exported, for messages: series or what has `iloc`
     parts: dict[str, pd.Series] = field(default_factory=dict)  # columns of native exports used on the way in
     merged: dict[str, str] = field(default_factory=dict)  # key of a record merged away → key of the one that stays
     iso_dates: bool = False  # whether dates may stand in ISO form beside the declared one, as those of a workbook do
@@ -145,7 +147,7 @@ class Batch:
             self.aside |= self.stopped
             self.stopped[:] = False
 
-    def _shown(self, column: str, shown: object) -> pd.Series | None:
+    def _shown(self, column: str, shown: object) -> Any:
         declared = self.table.by_name.get(column)
         if column in PEOPLE or (declared is not None and declared.personal):
             return pd.Series(MASKED, index=range(len(self.file)), dtype="str")
@@ -154,7 +156,7 @@ class Batch:
         return self.text.get(column)
 
     def _problem(
-        self, file: str, hits: np.ndarray, values: pd.Series | None, code: str, message: str, fix: str, column: str
+        self, file: str, hits: np.ndarray, values: Any, code: str, message: str, fix: str, column: str
     ) -> Problem:
         more = hits[1:SHOWN_ROWS]
         if len(more):
@@ -165,7 +167,7 @@ class Batch:
         line = int(self.line[first]) or None
         return Problem(code, message, fix, file, int(self.record[first]), line, column, value, len(hits))
 
-    def _reject(self, rows: np.ndarray, values: pd.Series | None, code: str, message: str, column: str) -> None:
+    def _reject(self, rows: np.ndarray, values: Any, code: str, message: str, column: str) -> None:
         names = np.asarray(self.files, dtype=object)
         self.rejects.append(
             pd.DataFrame(
@@ -233,15 +235,28 @@ def contains(values: pd.Series, pattern: str) -> pd.Series:
     return pd.Series(hits, index=values.index)
 
 
-def all_differ(keys: pd.DataFrame) -> bool:
-    """Whether a key is known to be unique at a glance: one column of text that rises from record to record."""
+def all_differ(frame: pd.DataFrame, key: list[str], rows: np.ndarray) -> bool:
+    """Whether a key is known to be unique among `rows` at a glance: one column of text that rises from record to record."""
+    return len(key) == 1 and frame[key[0]].dtype == "str" and rises(frame[key[0]], rows)
+
+
+def rises(column: pd.Series, rows: np.ndarray) -> bool:
+    """Whether every value of `rows` (a mask) is larger than the one before: in order, none twice, none missing."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if keys.shape[1] != 1 or keys.iloc[:, 0].dtype != "str":
-        return False
-    text = pa.array(keys.iloc[:, 0], type=pa.large_string())
-    return text.null_count == 0 and pc.all(pc.less(text[:-1], text[1:])).as_py() is not False
+    last = None
+    for start in range(0, len(rows), PIECE):
+        mask, values = rows[start : start + PIECE], pa.array(column.iloc[start : start + PIECE], from_pandas=True)
+        values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        values = values if mask.all() else values.filter(pa.array(mask))
+        if values.null_count or pc.all(pc.less(values[:-1], values[1:])).as_py() is False:
+            return False
+        if len(values):
+            if last is not None and not pc.less(last, values[0]).as_py():
+                return False
+            last = values[len(values) - 1]
+    return True
 
 
 def rejects_table(batches: list[Batch]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from icplab.intake.meaning import (
     check_test_accounts,
     check_units,
 )
-from icplab.intake.plain import bytes_of
+from icplab.intake.plain import found_in
 
 # Two lines of the same month and channel are two invoices, not a contradiction: they are added up.
 ADDITIVE = frozenset({"spend", "traffic"})
@@ -66,12 +66,11 @@ def check_rows(batch: Batch, settings: Settings) -> None:
 
 def check_opportunities(batch: Batch, settings: Settings) -> None:
     """Warnings about opportunities as a whole; they change nothing."""
-    frame = batch.frame.loc[batch.live, ["opportunity_id", "status", "closed_at", "amount"]]
     check_outcomes(batch)
     check_units(batch, "amount")
     if settings.dated:
-        _note_bulk_close(batch, frame)
-    _note_heavy(batch, frame)
+        _note_bulk_close(batch, batch.frame.loc[batch.live, ["status", "closed_at"]])
+    _note_heavy(batch)
 
 
 def check_currencies(batches: dict[str, Batch], settings: Settings) -> None:
@@ -169,9 +168,9 @@ def _drop_duplicates(batch: Batch, keep: bool, numbered: bool) -> None:
     key = [k for k in batch.table.key if batch.frame[k].notna().any()]
     key = key or [c for c in ("activity_id",) if c in batch.frame and batch.frame[c].notna().any()]
     if key and not numbered:  # only records that share their key can be identical
-        keys = batch.frame.loc[batch.live, key]
-        if all_differ(keys):
+        if all_differ(batch.frame, key, batch.live):
             return
+        keys = batch.frame.loc[batch.live, key]
         compared = batch.frame.loc[keys.index[keys.duplicated(keep=False)]]
     else:
         compared = (batch.frame.drop(columns=key) if numbered else batch.frame)[batch.live]
@@ -193,9 +192,9 @@ def _check_key(batch: Batch) -> None:
     key = list(batch.table.key)
     if not key or batch.table.name in ADDITIVE:
         return
-    live = batch.frame.loc[batch.live, key]
-    if all_differ(live):
+    if all_differ(batch.frame, key, batch.live):
         return
+    live = batch.frame.loc[batch.live, key]
     clash = live.duplicated(keep=False).reindex(batch.frame.index, fill_value=False)
     fix = "keep the right one in the export"
     message = f"different records have the same {', '.join(key)}; none of them is used"
@@ -289,14 +288,14 @@ def _check_private(batch: Batch) -> None:
         fix = f"leave the column out: [sources.{batch.table.name}] ignore"
         if column is not None:
             fix = "take it out of the export"
-        bytes_ = bytes_of(text)
-        if not any(mark in bytes_ for mark in (*SECRET_MARKS, b"@", b"+")):
+        marks = found_in(text, (*SECRET_MARKS, b"@", b"+"))
+        if not marks:
             continue
         secret = contains(text, SECRET)
         masked = np.broadcast_to(np.array(MASKED, dtype=object), len(text))
         message = "holds a key or token; revoke it, it has left its safe place"
         batch.note(secret & batch.live, "ICP-E087", message, fix=fix, column=name, shown=masked)
-        if name not in _ADDRESSES and (b"@" in bytes_ or b"+" in bytes_):
+        if name not in _ADDRESSES and marks & {b"@", b"+"}:
             private = contains(text, _EMAIL_OR_PHONE) & ~secret & batch.live
             message = "holds an e-mail address or phone number"
             batch.note(private, "ICP-W086", message, fix=fix, column=name, shown=masked)
@@ -335,21 +334,20 @@ def _note_bulk_close(batch: Batch, frame: pd.DataFrame) -> None:
         batch.say("ICP-W062", message, fix=fix, column="closed_at", count=int(count))
 
 
-def _note_heavy(batch: Batch, frame: pd.DataFrame) -> None:
+def _note_heavy(batch: Batch) -> None:
     """One opportunity that decides the total."""
-    won = frame.loc[frame["status"] == "won", ["opportunity_id", "amount"]]
-    total = won["amount"].sum()
-    if len(won) >= HEAVY_LEAST and total > 0 and won["amount"].max() > HEAVY_SHARE * total:
-        top = won.sort_values("amount").iloc[-1]
-        share = top["amount"] / total
-        message = f"one opportunity ({top['opportunity_id']}) is {share:.0%} of all won amount"
+    won = batch.frame["amount"][batch.live & (batch.frame["status"] == "won").to_numpy()]
+    total = won.sum()
+    if len(won) >= HEAVY_LEAST and total > 0 and won.max() > HEAVY_SHARE * total:
+        top = batch.frame.loc[won.index[won == won.max()], "opportunity_id"].min()
+        message = f"one opportunity ({top}) is {won.max() / total:.0%} of all won amount"
         batch.say(
             "ICP-W074", message, fix="check the amount in the CRM; medians are safer than totals", column="amount"
         )
 
 
 def _check_currency(batch: Batch, amount: str, date: str, reporting: str, rates: pd.DataFrame | None) -> None:
-    frame = batch.frame[batch.live & batch.frame[amount].notna().to_numpy()]
+    frame = batch.frame.loc[batch.live & batch.frame[amount].notna().to_numpy(), ["currency", date]]
     used = frame["currency"].dropna().unique()
     foreign = sorted(set(used) - {reporting}) if reporting else sorted(used)
     if not foreign or (not reporting and len(foreign) == 1):

@@ -13,6 +13,9 @@ import numpy as np
 import pandas as pd
 
 from icplab.intake.batch import Batch
+from icplab.intake.plain import PIECE, Cells, pieces
+
+MOST_CHUNKS = 1000  # cells blanked in place; more of them are written anew with their column
 
 
 class Words(Batch):
@@ -66,6 +69,43 @@ def is_coded(column: pd.Series) -> bool:
     return isinstance(column.dtype, pd.CategoricalDtype)
 
 
+class Packed:
+    """Text without nulls set aside for messages, in compressed pieces; `iloc` gives back cells of the places asked for."""
+
+    def __init__(self, text: pd.Series) -> None:
+        import pyarrow as pa
+
+        self.parts: list[tuple[bytes, int, bytes, int]] = []  # lengths and letters, each with its size as it was
+        for piece in pieces(text):
+            cells = Cells(piece)
+            lengths, letters = cells.lengths.astype(np.int32).tobytes(), cells.bytes
+            packed = [pa.compress(b, codec="zstd", asbytes=True) for b in (lengths, letters)]
+            self.parts.append((packed[0], len(lengths), packed[1], len(letters)))
+
+    @property
+    def iloc(self) -> Packed:
+        """The places of the cells."""
+        return self
+
+    def __getitem__(self, places: Any) -> Any:
+        """The cell of a place, or the cells of many, in their order, as objects."""
+        at = np.atleast_1d(np.asarray(places, dtype=np.int64))
+        found = np.full(len(at), None, dtype=object)
+        for part in np.unique(at // PIECE).tolist():
+            mine = at // PIECE == part
+            found[mine] = self._part(part, at[mine] - part * PIECE)
+        return found if np.ndim(places) else found[0]
+
+    def _part(self, number: int, places: np.ndarray) -> list[str]:
+        import pyarrow as pa
+
+        lengths, length, letters, size = self.parts[number]
+        sizes = np.frombuffer(pa.decompress(lengths, length, codec="zstd"), dtype=np.int32)
+        ends = np.cumsum(sizes, dtype=np.int64)
+        held = pa.decompress(letters, size, codec="zstd", asbytes=True)
+        return [held[e - s : e].decode() for e, s in zip(ends[places].tolist(), sizes[places].tolist(), strict=True)]
+
+
 def from_codes(codes: np.ndarray, words: Any) -> pd.Series:
     """A coded column; code -1 is null."""
     made = pd.Categorical.from_codes(codes, categories=pd.Index(words, dtype="str"), validate=False)
@@ -104,12 +144,46 @@ def map_words(column: pd.Series, function: Callable[[pd.Series], pd.Series]) -> 
 def blanked(column: pd.Series, rows: np.ndarray) -> pd.Series:
     """Empty text in the marked records."""
     if not is_coded(column):
-        return column.mask(pd.Series(rows, index=column.index), "")
-    words = words_of(column)
-    at = np.flatnonzero(words == "")
-    blank = int(at[0]) if len(at) else len(words)
+        return _blanked_text(column, np.flatnonzero(rows))
+    words, codes = words_of(column), codes_of(column)
+    at, known = np.flatnonzero(words == ""), len(words)
+    blank = int(at[0]) if len(at) else known
     words = words if len(at) else pd.concat([words, pd.Series([""], dtype="str")], ignore_index=True)
-    return _first_seen(np.where(rows, blank, codes_of(column)), words).set_axis(column.index)
+    codes = np.where(rows, codes.dtype.type(blank) if blank <= np.iinfo(codes.dtype).max else blank, codes)
+    before = codes[: int(np.argmax(rows))]
+    if np.bincount(before[before >= 0], minlength=known).all():
+        return from_codes(codes, words).set_axis(column.index)  # every word was seen before the first such record
+    return _first_seen(codes, words).set_axis(column.index)
+
+
+def _blanked_text(column: pd.Series, rows: np.ndarray) -> pd.Series:
+    """Plain text with some cells empty; the others are not copied, so few of them cost no memory."""
+    import pyarrow as pa
+
+    if len(rows) > MOST_CHUNKS or column.dtype != "str":
+        return column.mask(pd.Series(np.isin(np.arange(len(column)), rows), index=column.index), "")
+    text, given = pa.large_string(), _chunks(column)
+    ends, parts = [*rows.tolist(), len(column)], given.slice(0, int(rows[0])).chunks
+    for row, end in zip(rows.tolist(), ends[1:], strict=True):
+        parts += [pa.array([""], type=text), *given.slice(row + 1, end - row - 1).chunks]
+    return pa.chunked_array(parts, type=text).to_pandas().astype("str").set_axis(column.index)
+
+
+def _chunks(column: pd.Series) -> Any:
+    import pyarrow as pa
+
+    given = pa.array(column, type=pa.large_string())
+    return given if isinstance(given, pa.ChunkedArray) else pa.chunked_array([given])
+
+
+def in_one(column: pd.Series) -> pd.Series:
+    """Plain text in one piece of memory, which rows are taken from faster; any other column as it is."""
+    import pyarrow as pa
+
+    if column.dtype != "str" or (chunks := _chunks(column)).num_chunks < 2:
+        return column
+    whole = pa.chunked_array([chunks.combine_chunks()], type=pa.large_string())
+    return whole.to_pandas().astype("str").set_axis(column.index)
 
 
 def tidied(column: pd.Series) -> pd.Series:

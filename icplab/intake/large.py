@@ -29,6 +29,7 @@ import pandas as pd
 from icplab.core.config import Source
 from icplab.core.errors import BadInput, Problem
 from icplab.intake.coded import from_codes, is_coded, tidied
+from icplab.intake.memory import give_back
 from icplab.intake.outline import Sheet, classify, clean_names, count_kinds, header_among
 from icplab.intake.records import (
     LARGEST_CELL,
@@ -50,7 +51,7 @@ LEAST_BYTES = int(
     os.environ.get("ICPLAB_LARGE_BYTES", 8 << 20)
 )  # below this the careful reader takes no time worth saving
 BLOCK = 16 << 20  # bytes read at a time
-FIRST = 4 << 20  # bytes of the first block, which decides the form of all and is read before others are begun
+FIRST = 8 << 20  # bytes of the first block, which decides the form of all and is read before others are begun
 HEAD = 1 << 20  # bytes in which header and delimiter are looked for
 READERS = max(2, min(4, os.cpu_count() or 1))
 CODED_SHARE = 0.25  # a column is coded when the first block has at most so many distinct words per record
@@ -115,7 +116,8 @@ class _Column:
 
         chunks, self.chunks = self.chunks, []
         if isinstance(chunks[-1], pa.DictionaryArray):
-            parts = pa.chunked_array(chunks, type=chunks[-1].type).unify_dictionaries().chunks
+            wide = [pa.DictionaryArray.from_arrays(c.indices.cast(pa.int32()), c.dictionary) for c in chunks]
+            parts = pa.chunked_array(wide).unify_dictionaries().chunks
             codes = [p.indices.to_numpy(zero_copy_only=False) for p in parts]
             words = parts[0].dictionary.cast(pa.large_string())
             return from_codes(np.concatenate(codes), pd.array(words, dtype="str"))
@@ -149,6 +151,7 @@ def read_large(path: Path, file: str, source: Source, expected: set[str], notes:
     except (_Unsure, BadInput, OSError, csv.Error, UnicodeDecodeError, pa.ArrowInvalid):
         return None  # the careful reader tells what is wrong, or gets it right
     notes += mine
+    give_back()
     return read
 
 
@@ -371,8 +374,17 @@ def _worth_coding(block: _Block) -> tuple[bool, ...]:
 
 def _coded(block: _Block, form: _Form) -> _Block:
     coded = form.coded or (False,) * len(form.header)
-    columns = [c.dictionary_encode() if yes else c for c, yes in zip(block.columns, coded, strict=True)]
+    columns = [_encoded(c) if yes else c for c, yes in zip(block.columns, coded, strict=True)]
     return _Block(columns, block.structure, block.irregular, block.mangled)
+
+
+def _encoded(column: pa.Array) -> pa.DictionaryArray:
+    """Words and codes, in as few bytes a code as hold them."""
+    import pyarrow as pa
+
+    made = column.dictionary_encode()
+    size = next(t for t in (pa.int8(), pa.int16(), pa.int32()) if len(made.dictionary) < 1 << (t.bit_width - 1))
+    return pa.DictionaryArray.from_arrays(made.indices.cast(size), made.dictionary)
 
 
 def _outlined(

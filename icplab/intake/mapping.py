@@ -73,12 +73,13 @@ def build_batch(
         table,
         frame,
         tuple(f for f, _ in sheets),
-        np.repeat(np.arange(len(sheets)), sizes),
+        np.repeat(np.arange(len(sheets), dtype=np.int16), sizes),
         np.concatenate([s.record for _, s in sheets]),
         np.concatenate([s.line for _, s in sheets]),
     )
-    batch.text = {c: frame[c] for c in map(str, frame)}
     _note_ragged(batch, np.concatenate([s.excess for _, s in sheets]))
+    batch.text = {c: batch.frame[c] for c in map(str, batch.frame)}
+    del frame
     _split_parts(batch)
     _derive_status(batch)
     values = settings.values.get(table.name, {})

@@ -108,23 +108,31 @@ def check_units(batch: Batch, column: str) -> None:
     Robust z of the logarithm within a product (deviation from the median over 1.4826 times the median absolute deviation),
     after Iglewicz and Hoaglin (1993), How to Detect and Handle Outliers.
     """
-    amount = batch.frame[column].where(batch.live)
-    log = np.log(amount.where(amount > 0))
-    if log.notna().sum() < 4 * UNIT_LEAST:
+    amount = batch.frame[column].where(batch.live & (batch.frame[column] > 0).to_numpy())
+    log = np.log(amount.to_numpy())
+    if np.isfinite(log).sum() < 4 * UNIT_LEAST:
         return
-    groups = pd.Series(_numbered(batch.frame["product"]) if "product" in batch.frame else -1, index=log.index)
-    sizes = log.notna().groupby(groups).transform("sum")
-    groups = groups.where(sizes >= ONE_SIDED_LEAST, -1)
-    away = log - log.groupby(groups).transform("median")
-    spread = 1.4826 * away.abs().groupby(groups).transform("median")
-    odd = ((away.abs() > UNIT_Z * spread) & (away.abs() >= np.log(UNIT_FACTOR))).fillna(False)
+    groups = np.zeros(len(log), np.int32)  # 0: products with few amounts, and none
+    if "product" in batch.frame:
+        groups = (_numbered(batch.frame["product"]) + 1).astype(np.int32)
+        few = np.bincount(groups[np.isfinite(log)], minlength=int(groups.max(initial=0)) + 1) < ONE_SIDED_LEAST
+        groups[few[groups]] = 0
+    log -= _medians(log, groups)[groups]
+    away = np.abs(log, out=log)
+    odd = (away > UNIT_Z * (1.4826 * _medians(away, groups))[groups]) & (away >= np.log(UNIT_FACTOR))
     if odd.sum() < UNIT_LEAST:
         return
-    factor = float(np.exp(away[odd].abs().median()))
+    factor = float(np.exp(np.median(away[odd])))
     between = next((words for low, high, words in _UNITS if low <= factor <= high), "two units")
     message = f"is some {factor:,.0f} times away from the usual amount: {between} may be mixed; kept as it is"
     fix = f"export one unit; a whole file can be converted with [sources.{batch.table.name}] multiply"
     batch.note(odd, "ICP-W072", message, fix=fix, column=column)
+
+
+def _medians(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Median of each group by its number; NaN where it has none."""
+    medians = pd.Series(values, copy=False).groupby(groups).median()
+    return medians.reindex(range(int(groups.max(initial=0)) + 1)).to_numpy()
 
 
 def _numbered(labels: pd.Series) -> np.ndarray:

@@ -8,7 +8,7 @@ doubt is left to the rules in `typed` and `dates`, which say what is wrong; on p
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import pandas as pd
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PIECE = 1 << 18  # cells looked at together: what is made of their bytes on the way is let go before the next
 LONGEST_NUMBER = 300  # characters; longer ones may be more than a number can be
 FIRST_YEAR, LAST_YEAR = 1901, 2200  # 1900-01-01 may stand for "no date"
 _DIGIT = np.zeros(256, dtype=bool)
@@ -74,21 +75,42 @@ def _as_arrow(text: pd.Series) -> pa.Array:
     return array.fill_null("") if array.null_count else array
 
 
+def pieces(text: pd.Series) -> Iterator[pd.Series]:
+    """The column some cells at a time, at least one piece."""
+    for start in range(0, max(len(text), 1), PIECE):
+        yield text.iloc[start : start + PIECE]
+
+
 def plain_text(text: pd.Series, missing: Collection[str], *, lists: bool = False) -> pd.Series | None:
     """The column with blank cells as null, when there is nothing to trim, repair or take as missing in it.
 
     With `lists`, cells may not hold a semicolon either: members of lists are looked at one by one.
     """
-    cells = Cells(text)
-    if not cells.is_trimmed or (lists and b";" in cells.bytes) or cells.holds_any(missing, text):
-        return None
-    return text if cells.filled.all() else text.mask(~cells.filled)
+    filled = []
+    for piece in pieces(text):
+        cells = Cells(piece)
+        if not cells.is_trimmed or (lists and b";" in cells.bytes) or cells.holds_any(missing, piece):
+            return None
+        filled.append(cells.filled)
+    whole = np.concatenate(filled)
+    return text if whole.all() else text.mask(~whole)
 
 
 def plain_days(text: pd.Series, declared: str) -> pd.Series | None:
     """Midnights of a column of dates in the declared format, when each is a calendar date written with all its digits."""
-    cells, form = Cells(text), _PARTS.fullmatch(declared)
-    if not form or len({form[1], form[3], form[4]}) < 3 or not np.isin(cells.lengths, (0, 10)).all():
+    form, made = _PARTS.fullmatch(declared), []
+    if not form or len({form[1], form[3], form[4]}) < 3:
+        return None
+    for piece in pieces(text):
+        days = _days(Cells(piece), form)
+        if days is None:
+            return None
+        made.append(days)
+    return pd.Series(np.concatenate(made), index=text.index)
+
+
+def _days(cells: Cells, form: re.Match[str]) -> np.ndarray | None:
+    if not np.isin(cells.lengths, (0, 10)).all():
         return None
     letters = cells.raw.reshape(-1, 10)
     parts, at = {}, 0
@@ -107,9 +129,9 @@ def plain_days(text: pd.Series, declared: str) -> pd.Series | None:
     days = months.astype("datetime64[D]") + (day - 1)
     if (days.astype("datetime64[M]") != months).any():
         return None
-    made = np.full(len(text), np.datetime64("NaT"), dtype="datetime64[us]")
+    made = np.full(len(cells.lengths), np.datetime64("NaT"), dtype="datetime64[us]")
     made[cells.filled] = days
-    return pd.Series(made, index=text.index)
+    return made
 
 
 def plain_numbers(text: pd.Series, decimal: str, thousands: str = "") -> tuple[pd.Series, np.ndarray] | None:
@@ -117,12 +139,22 @@ def plain_numbers(text: pd.Series, decimal: str, thousands: str = "") -> tuple[p
 
     Returns the numbers and which cells begin with a dollar sign.
     """
+    if decimal not in _MARKS or (thousands and thousands not in _MARKS):
+        return None
+    made = []
+    for piece in pieces(text):
+        read = _numbers(Cells(piece), decimal, thousands)
+        if read is None:
+            return None
+        made.append(read)
+    numbers, signed = (np.concatenate(parts) for parts in zip(*made, strict=True))
+    return pd.Series(numbers, index=text.index), signed
+
+
+def _numbers(cells: Cells, decimal: str, thousands: str) -> tuple[np.ndarray, np.ndarray] | None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if decimal not in _MARKS or (thousands and thousands not in _MARKS):
-        return None
-    cells = Cells(text)
     starts, ends = cells.starts[cells.filled], (cells.starts + cells.lengths)[cells.filled]
     signed = cells.raw[starts] == ord("$")
     left_out = np.zeros(len(cells.raw), dtype=bool)
@@ -139,10 +171,10 @@ def plain_numbers(text: pd.Series, decimal: str, thousands: str = "") -> tuple[p
     sizes = (ends - starts) - np.add.reduceat(left_out, starts, dtype=np.int64) if len(starts) else ends
     offsets = np.concatenate([_NONE, np.cumsum(sizes)])
     words = pa.LargeStringArray.from_buffers(len(sizes), pa.py_buffer(offsets), pa.py_buffer(data))
-    made, with_sign = np.full(len(text), np.nan), cells.filled.copy()
+    made, with_sign = np.full(len(cells.lengths), np.nan), cells.filled.copy()
     made[cells.filled] = pc.cast(words, pa.float64()).to_numpy(zero_copy_only=False)
     with_sign[with_sign] = signed
-    return pd.Series(made, index=text.index), with_sign
+    return made, with_sign
 
 
 def _well_formed(raw: np.ndarray, starts: np.ndarray, ends: np.ndarray, points: np.ndarray, commas: np.ndarray) -> bool:
@@ -167,10 +199,14 @@ def _well_formed(raw: np.ndarray, starts: np.ndarray, ends: np.ndarray, points: 
     )
 
 
-def bytes_of(text: pd.Series) -> bytes:
-    """All cells of a column, or all words of a coded one, as UTF-8 one behind the other."""
+def found_in(text: pd.Series, marks: Collection[bytes]) -> set[bytes]:
+    """Which of the marks stand anywhere in the cells of a column, or in the words of a coded one, as UTF-8."""
     words = text.cat.categories.to_series() if isinstance(text.dtype, pd.CategoricalDtype) else text
-    return Cells(words).bytes
+    found: set[bytes] = set()
+    for piece in pieces(words):
+        held = Cells(piece).bytes
+        found |= {mark for mark in marks if mark not in found and mark in held}
+    return found
 
 
 def not_blank(text: pd.Series) -> np.ndarray:

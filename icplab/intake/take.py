@@ -42,7 +42,7 @@ from icplab.intake.typed import type_batch
 from icplab.intake.written import check_handed_on, event_keys, write_table
 
 STAGING = ".intake-"  # folders in which an intake is written; the name goes on with the process that writes
-INTAKE_VERSION = 7  # raised when the same input gives other tables or says more about them, so that runs taken in before are taken in again
+INTAKE_VERSION = 8  # raised when the same input gives other tables or says more about them, so that runs taken in before are taken in again
 # as-of date of a workspace without any date: no row lies after it, and no row before it is needed.
 UNDATED_AS_OF = pd.Timestamp("1970-01-01").as_unit("us")
 # Findings that a note of the intake supports (codes of the contract).
@@ -245,10 +245,11 @@ def _read_table(table: str, files: list[InputFile], reading: _Reading, connectio
         books.append(book)
     if len(sheets) < len(files):
         return
-    natives = [f.native for f in files]
+    natives, iso_dates = [f.native for f in files], any(sheet.iso_dates for _, sheet in sheets)
     batch = build_batch(CANONICAL[table], sheets, settings, reading.problems, natives)
+    del sheets, sheet  # the columns that nothing uses go with them
     if batch is not None:
-        batch.iso_dates = any(sheet.iso_dates for _, sheet in sheets)
+        batch.iso_dates = iso_dates
         settle_identity(batch, reading.batches, natives)
         type_batch(batch, settings)
         prefer_newest(batch)

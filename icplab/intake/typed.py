@@ -13,9 +13,10 @@ import pandas as pd
 from icplab.core.config import Settings, Source
 from icplab.core.schema import DTYPES, Column
 from icplab.intake.batch import Batch, listed, shown_text, toml_text
-from icplab.intake.coded import Words, is_coded, recoded
+from icplab.intake.coded import Packed, Words, in_one, is_coded, recoded
 from icplab.intake.dates import type_dates
-from icplab.intake.plain import bytes_of, plain_numbers, plain_text
+from icplab.intake.memory import give_back
+from icplab.intake.plain import PIECE, found_in, plain_numbers, plain_text
 
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _MANGLED_ID = r"\d\.\d+E\+\d+"
@@ -37,18 +38,27 @@ def type_batch(batch: Batch, settings: Settings) -> None:
 
     Cells that are listed as missing become null. Problems go to the batch; their cells become null and their rows stop.
     """
-    source = settings.source(batch.table.name)
+    source, index = settings.source(batch.table.name), batch.frame.index
+    makes: dict[str, Callable[[Batch], pd.Series]] = {
+        c.name: partial(_type_column, column=c, source=source, settings=settings) for c in batch.table.columns
+    }
+    for name in batch.frame.columns.difference(list(makes), sort=True):
+        makes[str(name)] = partial(_clean_text, name=str(name), source=source)
     typed = {}
-    for column in batch.table.columns:
-        if column.name in batch.frame:
-            typed[column.name] = _by_word(
-                batch, column.name, partial(_type_column, column=column, source=source, settings=settings)
-            )
-        else:
-            typed[column.name] = pd.Series(index=batch.frame.index, dtype=DTYPES[column.kind])
-    for name in batch.frame.columns.difference(list(typed), sort=True):
-        typed[name] = _by_word(batch, name, partial(_clean_text, name=name, source=source))
-    batch.frame = pd.DataFrame(typed, index=batch.frame.index)
+    for name, make in makes.items():
+        if name not in batch.frame:
+            typed[name] = pd.Series(index=index, dtype=DTYPES[batch.table.by_name[name].kind])
+            continue
+        given = batch.frame[name]
+        made = _by_word(batch, name, make)
+        batch.frame = batch.frame.drop(columns=name)  # its text is let go before the next column is typed
+        if len(given) > PIECE and given.dtype == "str":
+            made, batch.text[name] = in_one(made), Packed(given)
+        typed[name] = made
+        del given, made
+    batch.frame = pd.DataFrame(typed, index=index, copy=False)
+    if len(index) > PIECE:
+        give_back()
     for name, factor in source.multiply.items():
         if name in batch.frame and batch.frame[name].dtype == "float64":
             batch.frame[name] = batch.frame[name] * factor
@@ -160,7 +170,7 @@ def _one_form(text: str) -> str:
 
 def _ids(batch: Batch, column: Column, text: pd.Series) -> pd.Series:
     """Identifiers exactly as written; `123.0` of a numeric export becomes `123`, spreadsheet damage stops."""
-    if b"." not in bytes_of(text):
+    if not found_in(text, [b"."]):
         return text
     fix = "export again without opening the file in a spreadsheet"
     batch.note(

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.errors import ContractBroken
-from icplab.intake.batch import Batch, FileBook
+from icplab.intake.batch import Batch, FileBook, rises
 from icplab.intake.coded import codes_of, decoded, is_coded, words_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def in_order(batch: Batch) -> np.ndarray:
 
     live = np.flatnonzero(batch.live)
     first = [k for k in TIME_ORDER.get(batch.table.name, batch.table.key) if k in batch.frame]
-    if len(first) == 1 and _rises(_taken(batch.frame[first[0]], live)):
+    if len(first) == 1 and not is_coded(batch.frame[first[0]]) and rises(batch.frame[first[0]], batch.live):
         return live
     keys = {k: _taken(batch.frame[k], live) for k in first}
     order = _sorted(keys)
@@ -120,13 +120,6 @@ def _sorted(keys: Mapping[str, pa.Array]) -> pa.Array:
     if not keys:
         return pa.array([], type=pa.uint64())
     return pc.sort_indices(pa.table(dict(keys)), sort_keys=[(k, "ascending") for k in keys])
-
-
-def _rises(values: pa.Array) -> bool:
-    """Whether every value is larger than the one before: in order, and none twice."""
-    import pyarrow.compute as pc
-
-    return values.null_count == 0 and pc.all(pc.less(values[:-1], values[1:])).as_py() is not False
 
 
 def _ranked(column: pd.Series, rows: np.ndarray) -> pa.Array:
