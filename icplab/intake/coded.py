@@ -193,7 +193,14 @@ def tidied(column: pd.Series) -> pd.Series:
 
 def decoded(column: pd.Series) -> pd.Series:
     """The column as plain text."""
-    return column.astype("str") if is_coded(column) else column
+    if not is_coded(column) or len(column) <= PIECE:
+        return column.astype("str") if is_coded(column) else column
+    import pyarrow as pa
+
+    words, codes = pa.array(words_of(column), type=pa.large_string()), codes_of(column)
+    parts = [pa.array(c, mask=c < 0) for c in np.split(codes, range(PIECE, len(codes), PIECE))]
+    whole = pa.chunked_array([pa.concat_arrays([words.take(p) for p in parts])], type=pa.large_string())
+    return whole.to_pandas().astype("str").set_axis(column.index)
 
 
 def _first_seen(codes: np.ndarray, words: Any) -> pd.Series:
