@@ -107,8 +107,11 @@ def test_an_explorer_runs_answers_a_moved_slider_and_saves(page, lab, workspace,
     first = answer_of(page)
     handle = page.locator(".noUi-handle").first
     handle.focus()
-    for _ in range(6):
+    for _ in range(6):  # until the answer is another
         handle.press("ArrowRight")
+        page.wait_for_timeout(500)
+        if answer_of(page) != first:
+            break
     page.wait_for_function(
         "was => document.querySelector('.icp-answer').innerText !== was", arg=first, timeout=PATIENCE
     )
