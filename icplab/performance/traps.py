@@ -192,11 +192,12 @@ def find_mix_shifts(
     found = table[(table["mix_p"] <= FALSE_ALARM / max(len(table), 1)) & (table["mix"].abs() >= MIX)]
     found = found[(found["mix"].abs() >= found["rate"].abs()) | (found["mix"] * found["rate"] < 0)]
     for row in found.sort_values(["mix_p", "cut"]).to_dict("records"):
-        way = "rose" if row["change"] > 0 else "fell"
+        moved = abs(row["change"]) >= MIX and row["change_p"] <= FALSE_ALARM
+        way = ("rose" if row["change"] > 0 else "fell") if moved else "went, within what chance allows,"
         yield Finding(
             "mix-shift",
             STEP,
-            "watch",
+            "watch" if moved else "info",  # a mix that shifts under a rate that holds asks for nothing yet
             row["cut"],
             f"The win rate {way} from {formats.percent(row['before'])} to {formats.percent(row['after'])} in the last "
             f"year; {100 * row['mix']:+.1f} points of it come from another mix of {formats.plain(row['cut'])} and "
@@ -223,7 +224,7 @@ def measure_mix(
     Returns
     -------
     DataFrame
-        One row per cut: `cut, n, before, after, change, mix, mix_low, mix_high, rate, mix_p`; change = mix + rate
+        One row per cut: `cut, n, before, after, change, change_p, mix, mix_low, mix_high, rate, mix_p`; change = mix + rate
         exactly.
 
     Notes
@@ -231,13 +232,11 @@ def measure_mix(
     Kitagawa's decomposition (1955, Journal of the American Statistical Association 50): each level's change of share at
     its mean rate, and change of rate at its mean share. Interval and p-value from resampled families.
     """
-    from scipy.special import ndtr
-
     frame = opportunities[(opportunities["status"] != "open") & opportunities["closed_at"].notna()]
     frame = frame[~no_decision(frame)].sort_values("opportunity_id")
     year = (as_of - frame["closed_at"]).dt.days // 365
     frame, year = frame[year.isin([0, 1])], year[year.isin([0, 1])]
-    columns = ["cut", "n", "before", "after", "change", "mix", "mix_low", "mix_high", "rate", "mix_p"]
+    columns = ["cut", "n", "before", "after", "change", "change_p", "mix", "mix_low", "mix_high", "rate", "mix_p"]
     if year.nunique() < 2 or year.value_counts().min() < settings.plan.minimum_n:
         return pd.DataFrame(columns=columns).astype(dict.fromkeys(columns[1:], "float64"))
     unit = pd.factorize(frame["family_id"].fillna("~" + frame["opportunity_id"]), sort=True)[0]
@@ -248,7 +247,7 @@ def measure_mix(
     for cut, level in levels.items():
         codes = _codes(frame["opportunity_id"].map(level))
         before, after, mix, rate = _kitagawa(weights, unit, codes * 2 + (year == 0).to_numpy(), won)
-        spread = float(np.std(mix[1:]))
+        spread, noise = float(np.std(mix[1:])), float(np.std((mix + rate)[1:]))
         rows.append(
             {
                 "cut": cut,
@@ -256,14 +255,22 @@ def measure_mix(
                 "before": before[0],
                 "after": after[0],
                 "change": after[0] - before[0],
+                "change_p": _two_sided(after[0] - before[0], noise),
                 "mix": mix[0],
                 "mix_low": mix[0] - 1.96 * spread,
                 "mix_high": mix[0] + 1.96 * spread,
                 "rate": rate[0],
-                "mix_p": float(2 * ndtr(-abs(mix[0]) / spread)) if spread > 0 else 1.0,
+                "mix_p": _two_sided(mix[0], spread),
             }
         )
     return pd.DataFrame(rows, columns=columns)
+
+
+def _two_sided(value: float, spread: float) -> float:
+    """Probability of a value at least so far from 0 by chance alone; 1 where nothing varies."""
+    from scipy.special import ndtr
+
+    return float(2 * ndtr(-abs(value) / spread)) if spread > 0 else 1.0
 
 
 def _crowned(won: pd.DataFrame, levels: Mapping[str, pd.Series]) -> str:
