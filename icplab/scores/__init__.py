@@ -2,7 +2,7 @@
 
 The parts: `training` (labels, weights, candidate inputs), `fit` (selection and shrinkage), `scorecard` (points, calibration,
 value), `forward` (check on later opportunities), `rivals` (today's rule, boosting,
-random split on the same folds), `reliability` (are probabilities right). Scoring itself is `core.model.apply_model`.
+random split on the same folds), `sample` (the sample-size gate), `reliability` (are probabilities right). Scoring itself is `core.model.apply_model`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from icplab.scores.fit import Fitted
 from icplab.scores.forward import MIN_LOST, MIN_WON, ForwardCheck, check_forward, fit_accounts, fit_opportunities
 from icplab.scores.reliability import decompose_brier, measure_reliability
 from icplab.scores.rivals import compare_rules, find_rule, measure_gains
+from icplab.scores.sample import measure_sample, sample_findings
 from icplab.scores.scorecard import (
     account_draws,
     build_card,
@@ -44,7 +45,9 @@ __all__ = [
     "fit_model",
     "measure_gains",
     "measure_reliability",
+    "measure_sample",
     "quarantined_traits",
+    "sample_findings",
     "score_accounts",
     "score_opportunities",
 ]
@@ -210,8 +213,8 @@ def _too_little(model: Model) -> Finding:
         STEP,
         "watch",
         "tiers",
-        f"There are too few opportunities for a model: at least {MIN_WON} won and {MIN_LOST} lost are needed. "
-        "Every account is left without a tier.",
+        f"There are too few opportunities for a model: at least {MIN_WON} won and {MIN_LOST} lost are needed, and below the "
+        "size that the sample-size rule asks for, proof that it ranks later ones. No tier is measured.",
         {"minimum_won": MIN_WON, "minimum_lost": MIN_LOST, "base_rate": model.base_rate},
         action="Use the profiles of the ICP step as judgement, and come back with more closed opportunities.",
     )

@@ -12,6 +12,7 @@ import pandas as pd
 from icplab.core.config import Settings
 from icplab.core.stats.resample import draw_weights
 from icplab.scores.fit import Fitted, fit_inputs
+from icplab.scores.sample import enough, measure_sample
 from icplab.scores.scorecard import build_card, opportunity_effects, points_of_rows
 from icplab.scores.training import Training, label_outcomes
 
@@ -95,8 +96,13 @@ def check_forward(training: Training, settings: Settings, seed: int) -> ForwardC
     expected = SLOPE_SD_WINS / max(float(((y > 0) & (w > 0)).sum()), 1.0)
     trust = expected**2 / (expected**2 + error**2)
     shrink = float(np.clip(1 + trust * (slope["value"] - 1), 0.5, 1.2))
-    verdict = "usable" if low > 0.5 else "no-usable-ranking"
+    verdict = "usable" if low > 0.5 else _failed(training)
     return ForwardCheck(predictions, measures, _bins(known), basis, verdict, shrink)
+
+
+def _failed(training: Training) -> str:
+    """What a ranking that could not be told from chance means: nothing, below the size at which one could have shown."""
+    return "no-usable-ranking" if enough(measure_sample(training)) else "insufficient-evidence"
 
 
 def auc(score: np.ndarray, outcome: np.ndarray, weight: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Reads scores, capacity and the forward check, makes tiers: who is in which, what each promises, what it delivered.
 
 The parts: `cuts` (cut points by money and capacity), `steady` (last quarter's tiers and people's overrides), `promise` (the
-artefact `tiers`), `pipeline` (before and after), `attention` (fit and intent, the list of now), `found` (findings).
+artefact `tiers`), `judged` (tiers by rule without a model), `pipeline` (before and after), `attention` (fit and intent, the list of now), `found` (findings).
 """
 
 from icplab.tiers.attention import cross_with_intent, list_fast_leads, list_now
 from icplab.tiers.cuts import preview_tiers, set_tiers
 from icplab.tiers.found import findings
+from icplab.tiers.judged import judge_tiers, judged_findings
 from icplab.tiers.pipeline import compare_pipeline
 from icplab.tiers.promise import check_tiers, compare_promise, join_tiers, measure_tiers
 from icplab.tiers.steady import check_overrides, hold_tiers, override_tiers, read_overrides
@@ -20,6 +21,8 @@ __all__ = [
     "findings",
     "hold_tiers",
     "join_tiers",
+    "judge_tiers",
+    "judged_findings",
     "list_fast_leads",
     "list_now",
     "measure_tiers",

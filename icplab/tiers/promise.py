@@ -44,10 +44,10 @@ def measure_tiers(
             "tier": tier,
             "period": "now",
             "accounts": float(inside.sum()),
-            "predicted": p,
+            "predicted": p if model.usable or tier not in RANKED else np.nan,  # judgement promises nothing
             "capacity": capacity_of(tier, settings),
         }
-        if tier in RANKED:
+        if tier in RANKED and model.usable:
             n = max(float(recent.get(tier, 0.0)), 1.0)
             sd = np.hypot(_promise_error(model, market[inside], p), np.sqrt(p * (1 - p) / n))
             row |= {"low": max(p - BAND * sd, 0.0), "high": min(p + BAND * sd, 1.0), "n": round(n, 1)}

@@ -50,7 +50,7 @@ def hold_tiers(scored: pd.DataFrame, before: pd.DataFrame | None, settings: Sett
     for tier in used[:2]:
         kept = _within_capacity(scored, kept, old == place[tier], new == place[tier], capacity_of(tier, settings))
     final = scored["tier"].where(~kept, old.map(dict(enumerate(used))))
-    return scored.assign(tier=final.astype("str"), flags=_flagged(scored["flags"], kept, HELD))
+    return scored.assign(tier=final.astype("str"), flags=flagged(scored["flags"], kept, HELD))
 
 
 def read_overrides(settings: Settings, accounts: pd.Series) -> tuple[pd.DataFrame, list[Finding]]:
@@ -86,7 +86,7 @@ def override_tiers(scored: pd.DataFrame, overrides: pd.DataFrame, as_of: pd.Time
     return scored.assign(
         tier=scored["tier"].mask(changed, tier).astype("str"),
         tier_confidence=confidence,
-        flags=_flagged(scored["flags"], changed, OVERRIDDEN),
+        flags=flagged(scored["flags"], changed, OVERRIDDEN),
     )
 
 
@@ -140,7 +140,8 @@ def _within_capacity(
     return kept & ~kept.index.isin(first.index[: max(int(np.ceil(size - capacity)), 0)])
 
 
-def _flagged(flags: pd.Series, rows: pd.Series, name: str) -> pd.Series:
+def flagged(flags: pd.Series, rows: pd.Series, name: str) -> pd.Series:
+    """Flags with one more name in some rows."""
     text = flags.astype("str").where(flags.notna(), "")
     return text.where(~rows, (text + ";" + name).str.lstrip(";")).astype("str")
 
