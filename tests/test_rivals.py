@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 
 from icplab.core.config import Settings, Workspace
-from icplab.scores import check_forward, compare_rules, decompose_brier, find_rule, measure_gains, measure_reliability
+from icplab.scores import (
+    check_forward,
+    compare_rules,
+    decompose_brier,
+    explain_brier,
+    find_rule,
+    measure_gains,
+    measure_reliability,
+)
 from icplab.scores.reliability import isotonic, reliability_curve
 from icplab.scores.rivals import rank_by_rule
 from tests.made_market import SETTINGS, make_market, train
@@ -109,3 +117,13 @@ def test_gains_rise_to_everything_and_stand_above_chance(checked):
     assert (wins["low"].iloc[1:5] > wins["random"].iloc[1:5]).all()
     value = table[table["what"] == "value"]["captured"].to_numpy()
     assert np.allclose(value, wins["captured"])
+
+
+def test_the_brier_score_on_the_page_adds_up():
+    check = check_forward(train(make_market()), SETTINGS, 1)
+    table = explain_brier(check).set_index("part")["value"]
+    total = table["uncertainty"] - table["discrimination"] + table["miscalibration"]
+    assert table["brier"] == pytest.approx(total)
+    assert table["brier"] == pytest.approx(check.measures.set_index("measure").loc["brier", "value"], abs=1e-6)
+    nothing = check_forward(train(make_market(n=60)), SETTINGS, 1)
+    assert explain_brier(nothing).empty

@@ -20,6 +20,7 @@ from icplab.tiers import (
     list_now,
     measure_tiers,
     set_tiers,
+    value_tested,
 )
 from tests.made_market import AS_OF, SETTINGS, make_market, tiered, with_capacity
 
@@ -217,3 +218,11 @@ def test_an_unusable_model_leaves_every_account_without_a_tier(fitted):
 def test_capacity_larger_than_the_market_leaves_the_lower_tiers_empty(fitted):
     scored = again(fitted, Settings(capacity=Capacity(tier_1=5000)))[1]
     assert set(scored["tier"]) == {"tier_1"}
+
+
+def test_gains_are_measured_on_tested_opportunities_with_their_worth(fitted):
+    model, market, _, check = fitted
+    tested = value_tested(check.predictions, model, market)
+    assert len(tested) == (check.predictions["weight"] > 0).sum()
+    assert (tested["worth"] > 0).all()
+    assert value_tested(check.predictions.iloc[:0], model, market).empty

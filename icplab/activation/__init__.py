@@ -36,6 +36,7 @@ __all__ = [
     "list_definitions",
     "neutralise",
     "plan_cells",
+    "prepare_rows",
     "routing_rules",
     "territories",
     "write_files",

@@ -19,7 +19,7 @@ from icplab.core.findings import Finding
 from icplab.core.model import Model, add_segments, apply_model, opportunity_points, value_of, win_probability
 from icplab.scores.fit import Fitted
 from icplab.scores.forward import MIN_LOST, MIN_WON, ForwardCheck, check_forward, fit_accounts, fit_opportunities
-from icplab.scores.reliability import decompose_brier, measure_reliability
+from icplab.scores.reliability import decompose_brier, explain_brier, measure_reliability
 from icplab.scores.rivals import compare_rules, find_rule, measure_gains
 from icplab.scores.sample import measure_sample, sample_findings
 from icplab.scores.scorecard import (
@@ -40,6 +40,7 @@ __all__ = [
     "check_forward",
     "compare_rules",
     "decompose_brier",
+    "explain_brier",
     "find_rule",
     "findings",
     "fit_model",

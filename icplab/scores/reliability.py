@@ -13,6 +13,12 @@ from icplab.scores.forward import ForwardCheck
 
 BANDS = 200  # resamples behind a consistency band
 LEVEL = 0.90
+MEANINGS = {
+    "uncertainty": "of an outcome nobody ranks: what the base rate alone would score",
+    "discrimination": "taken off by telling accounts apart; more is better",
+    "miscalibration": "added by probabilities that are off; less is better",
+    "brier": "uncertainty less discrimination plus miscalibration: mean squared error",
+}
 
 
 def isotonic(rate: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -90,6 +96,16 @@ def decompose_brier(probability: np.ndarray, outcome: np.ndarray, weight: np.nda
     score, recalibrated, uncertainty = brier(at[group]), brier(fitted), brier(base)
     parts = {"brier": score, "miscalibration": score - recalibrated, "discrimination": uncertainty - recalibrated}
     return {**parts, "uncertainty": uncertainty}
+
+
+def explain_brier(check: ForwardCheck) -> pd.DataFrame:
+    """The Brier score of a forward check taken apart: part, value, meaning; empty where nothing was tested."""
+    tested = check.predictions[check.predictions["weight"] > 0] if len(check.predictions) else check.predictions
+    if tested.empty:
+        return pd.DataFrame(columns=["part", "value", "meaning"])
+    parts = decompose_brier(*(tested[c].to_numpy("float64") for c in ("win_probability", "outcome", "weight")))
+    rows = [(part, parts[part], meaning) for part, meaning in MEANINGS.items()]
+    return pd.DataFrame(rows, columns=["part", "value", "meaning"])
 
 
 def _pool(rate: np.ndarray, mass: np.ndarray) -> np.ndarray:

@@ -106,6 +106,13 @@ def place_then(predictions: pd.DataFrame, model: Model, market: pd.DataFrame, se
     return tested.replace({"tier": _renamed(model)})
 
 
+def value_tested(predictions: pd.DataFrame, model: Model, market: pd.DataFrame) -> pd.DataFrame:
+    """Tested opportunities with a known outcome, and `worth`, what a win of each was worth; empty without a check."""
+    if predictions.empty or "account_id" not in predictions:
+        return predictions
+    return predictions.assign(worth=_worth_then(predictions, model, market))[predictions["weight"] > 0]
+
+
 def join_tiers(promise: pd.DataFrame, delivered: pd.DataFrame) -> pd.DataFrame:
     """The artefact `tiers`: promises of now and what was tested, one below the other."""
     parts = [part for part in (promise, delivered) if len(part)]
