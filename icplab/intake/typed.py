@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from icplab.core.config import Settings, Source
@@ -31,6 +30,11 @@ _WORDS_OF_NO_NUMBER = ("inf", "infinity", "nan", "+inf", "-inf", "+infinity", "-
 _SIGN_OFF = "currency sign taken off"
 TRUE = frozenset({"true", "yes", "1", "y", "t"})
 FALSE = frozenset({"false", "no", "0", "n", "f"})
+
+
+LARGEST = 1e15  # from here on a number of 64 bits does not tell cents apart, and no business has such a figure
+# What a spreadsheet shows in place of a value that it could not work out; never a level of a trait.
+SHEET_ERRORS = ("#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!")
 
 
 def type_batch(batch: Batch, settings: Settings) -> None:
@@ -92,7 +96,7 @@ def _trimmed(batch: Batch, name: str, source: Source) -> pd.Series:
     plain = plain_text(batch.frame[name], source.missing)
     if plain is not None:
         return plain
-    return _without_missing(batch, name, _visible(batch, name, batch.frame[name].str.strip()), source)
+    return _without_missing(batch, name, _visible(batch, name, batch.frame[name].str.strip()), source.missing)
 
 
 def _visible(batch: Batch, name: str, text: pd.Series) -> pd.Series:
@@ -107,10 +111,10 @@ def _visible(batch: Batch, name: str, text: pd.Series) -> pd.Series:
     return text.map(cleaned).where(changed, text).astype("str")
 
 
-def _without_missing(batch: Batch, name: str, text: pd.Series, source: Source) -> pd.Series:
+def _without_missing(batch: Batch, name: str, text: pd.Series, missing: Collection[str]) -> pd.Series:
     """Text with words that stand for nothing as null; words other than a blank are counted in a note."""
     blank = text == ""
-    words = text.isin(source.missing) & ~blank
+    words = text.isin(missing) & ~blank
     message = "stands for a missing value; taken as empty"
     batch.note(words, "ICP-R075", message, column=name, only_live=True)
     return text.mask(words | blank)
@@ -118,8 +122,8 @@ def _without_missing(batch: Batch, name: str, text: pd.Series, source: Source) -
 
 def _clean_text(batch: Batch, name: str, source: Source) -> pd.Series:
     """Trimmed text in one Unicode form without invisible characters; changed cells are counted."""
-    given = batch.frame[name]
-    plain = plain_text(given, source.missing, lists=name not in batch.table.by_name)
+    given, missing = batch.frame[name], (*source.missing, *SHEET_ERRORS)
+    plain = plain_text(given, missing, lists=name not in batch.table.by_name)
     if plain is not None:
         return plain
     text = given.str.strip()
@@ -132,7 +136,7 @@ def _clean_text(batch: Batch, name: str, source: Source) -> pd.Series:
     _note_lookalikes(batch, name, text)
     if name not in batch.table.by_name:
         text = _without_doubles(batch, name, text)
-    return _without_missing(batch, name, text, source)
+    return _without_missing(batch, name, text, missing)
 
 
 def _note_lookalikes(batch: Batch, name: str, text: pd.Series) -> None:
@@ -230,7 +234,7 @@ def _flags(batch: Batch, column: Column, text: pd.Series) -> pd.Series:
 def _numbers(batch: Batch, column: Column, text: pd.Series, source: Source) -> pd.Series:
     """Numbers in the declared notation; symbols and brackets are taken off with a note."""
     read = plain_numbers(text, source.decimal, source.thousands)
-    if read is not None:
+    if read is not None and not (read[0].abs() >= LARGEST).any():
         number, signed = read
         batch.note(signed, "ICP-R065", _SIGN_OFF, column=column.name)
         return _checked_people(batch, column, _as_rate(batch, column, number, text))
@@ -248,8 +252,8 @@ def _numbers(batch: Batch, column: Column, text: pd.Series, source: Source) -> p
         plain = plain.str.replace(source.decimal, ".", regex=False)
     number = _parsed(plain)
     _note_odd(batch, column, text, text.notna() & ~fits, source)
-    endless = np.isinf(number)
-    batch.note(endless, "ICP-E069", "is larger than a number can be", fix="correct the cell", column=column.name)
+    endless = (number.abs() >= LARGEST).to_numpy()
+    batch.note(endless, "ICP-E069", "is larger than any figure can be", fix="correct the cell", column=column.name)
     return _checked_people(batch, column, _as_rate(batch, column, number.mask(endless), text))
 
 

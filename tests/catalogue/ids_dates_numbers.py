@@ -587,6 +587,13 @@ CASES = (
     ),
     Case(
         69,
+        "larger than any figure",
+        (Said("ICP-E069", column="amount", at="O007", fix="cell"),),
+        each=put(amount="6001.2E+17"),
+        ledger=(("quarantined", 1),),
+    ),
+    Case(
+        69,
         "words for a number",
         (Said("ICP-E064", column="amount", at="O007", fix="correct the cell"),),
         each=put(amount="plenty"),

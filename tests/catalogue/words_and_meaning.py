@@ -54,6 +54,14 @@ CASES = (
     ),
     Case(
         75,
+        "error of a spreadsheet in a text",
+        (Said("ICP-R075", column="source", at="O010"),),
+        each=put(source="#REF!"),
+        key="O010",
+        twin=cells(OPPS, "O010", source=""),
+    ),
+    Case(
+        75,
         "NA, None and Unknown are values",
         breaks=all_of(
             cells(OPPS, "O007", source="None"), cells(OPPS, "O009", source="Unknown"), cells(ACCS, "A07", country="NA")
