@@ -144,8 +144,8 @@ def build_accounts(tables: Tables, settings: Settings, as_of: pd.Timestamp) -> p
 def build_families(tables: Tables, settings: Settings) -> pd.Series:
     """Family of each account (index account_id): the root of its parent chain, the unit of resampling.
 
-    Exports without identifiers (`row_id`) cannot say whether two identical records are one organisation, so identical
-    records share a family.
+    Exports without identifiers (`row_id`) cannot say whether two identical records are one organisation, so records
+    that agree in everything but their result share a family.
     """
     accounts = tables["accounts"]
     ids = pd.Index(accounts["account_id"])
@@ -246,9 +246,10 @@ def _margin_rate(frame: pd.DataFrame, products: pd.DataFrame, settings: Settings
 
 
 def _identical(tables: Tables, ids: pd.Index) -> pd.Series:
-    """Accounts whose records agree in everything but their ids share a family: that of the first such record."""
+    """Accounts whose records agree in everything but ids and results share a family: that of the first such record."""
     accounts = tables["accounts"].drop(columns=["name", "domain", "parent_account_id"], errors="ignore")
-    opportunities = tables["opportunities"].drop(columns="opportunity_id")
+    result = ["opportunity_id", "status", "closed_at", "stage", "loss_reason"]
+    opportunities = tables["opportunities"].drop(columns=result, errors="ignore")
     records = accounts.merge(opportunities, on="account_id", how="left", suffixes=("", "_opportunity"))
     records = records.sort_values("account_id", kind="stable")
     code = records.drop(columns="account_id").astype("str").fillna("").agg("\x1f".join, axis=1)

@@ -92,6 +92,20 @@ def test_identical_records_without_identifiers_share_a_family():
     assert features.build_families(tables, settings).tolist() == ["r1", "r1", "r3"]
 
 
+def test_how_an_opportunity_ended_does_not_decide_the_family():
+    ids = ["r1", "r2", "r3"]
+    frame = pd.DataFrame({"account_id": ids, "name": ids, "need": ["x", "x", "x"]})
+    deals = {
+        "opportunity_id": ids,
+        "account_id": ids,
+        "status": ["won", "lost", "won"],
+        "source": ["web", "web", "fair"],
+    }
+    tables = {"accounts": typed("accounts", frame), "opportunities": typed("opportunities", pd.DataFrame(deals))}
+    settings = Settings(sources={"accounts": Source(row_id="account_id"), "opportunities": Source(dated=False)})
+    assert features.build_families({**hand_tables(), **tables}, settings).tolist() == ["r1", "r1", "r3"]
+
+
 def test_columns_are_typed_by_what_stands_in_them(tables, settings):
     kinds = features.build_catalogue(tables, settings).set_index("trait")["kind"]
     assert kinds[["cloud", "tools", "industry", "employees", "source"]].tolist() == [

@@ -8,12 +8,15 @@ import pandas as pd
 from icplab.core.config import Settings
 from icplab.features.known import Tables, frame_of
 
+# How an opportunity ended, which must not decide who is left out together: a twin with the other result would be learned from.
+RESULT = ("status", "closed_at", "stage", "loss_reason")
+
 
 def build_families(tables: Tables, settings: Settings) -> pd.Series:
     """Family of each account (index account_id): the root of its parent chain, the unit of resampling.
 
-    Exports without identifiers (`row_id`) cannot say whether two identical records are one organisation, so identical
-    records share a family.
+    Exports without identifiers (`row_id`) cannot say whether two identical records are one organisation, so records
+    that agree in everything but their result share a family.
     """
     accounts = frame_of(tables, "accounts")
     ids = pd.Index(accounts["account_id"])
@@ -29,9 +32,9 @@ def build_families(tables: Tables, settings: Settings) -> pd.Series:
 
 
 def _identical(accounts: pd.DataFrame, opportunities: pd.DataFrame, ids: pd.Index) -> pd.Series:
-    """Accounts whose records agree in everything but their ids share a family: that of the first such record."""
+    """Accounts whose records agree in everything but ids and results share a family: that of the first such record."""
     accounts = accounts.drop(columns=["name", "domain", "parent_account_id"], errors="ignore")
-    opportunities = opportunities.drop(columns="opportunity_id")
+    opportunities = opportunities.drop(columns=["opportunity_id", *RESULT], errors="ignore")
     records = accounts.merge(opportunities, on="account_id", how="left", suffixes=("", "_opportunity"))
     records = records.sort_values("account_id", kind="stable")
     code = records.drop(columns="account_id").astype("str").fillna("").agg("\x1f".join, axis=1)
