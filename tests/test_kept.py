@@ -14,10 +14,10 @@ from icplab.core.store import read_parquet, write_parquet
 from icplab.features import kept as module
 from icplab.features import summaries
 from icplab.step import open_step
-from icplab.traits.profiles import EARLY_DAYS, _early
 from tests.conftest import HAND
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+EARLY_DAYS = 90
 MADE = ("accounts", "opportunities", "catalogue", "signals", "effort")
 
 
@@ -136,7 +136,9 @@ def test_early_activities_counted_by_the_engine_are_those_counted_in_memory(samp
     held = step.tables["activities"]
     starts = held.groupby("account_id")["occurred_at"].min() + pd.Timedelta(days=3)
     starts.loc["never seen"] = pd.Timestamp("2025-01-01")
-    expected = _early(held, "occurred_at", starts).groupby("account_id").size().reindex(starts.index).fillna(0)
+    since = (held["occurred_at"] - held["account_id"].map(starts)).dt.days
+    early = held[(since >= 0) & (since < EARLY_DAYS)]
+    expected = early.groupby("account_id").size().reindex(starts.index).fillna(0)
     found = step.count_early(starts, EARLY_DAYS)
     pd.testing.assert_series_equal(found, expected.astype(float), check_names=False)
     assert found.sum() > 100

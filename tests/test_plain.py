@@ -12,7 +12,7 @@ from icplab.core.config import Settings, Source
 from icplab.core.schema import CANONICAL
 from icplab.intake import dates, typed
 from icplab.intake.batch import SECRET, SECRET_MARKS, Batch, contains
-from icplab.intake.plain import bytes_of, not_blank, plain_days, plain_numbers, plain_text
+from icplab.intake.plain import found_in, not_blank, plain_days, plain_numbers, plain_text
 
 WORDS = (
     "",
@@ -176,4 +176,4 @@ def test_blank_cells_are_those_of_white_space_alone():
 def test_every_kind_of_secret_holds_one_of_the_marks(secret):
     text = pd.Series([f"see {secret} there"], dtype="str")
     assert contains(text, SECRET).all()
-    assert any(mark in bytes_of(text) for mark in SECRET_MARKS)
+    assert found_in(text, SECRET_MARKS)
