@@ -323,7 +323,8 @@ def _says_what_stands_there(frame: pd.DataFrame, case: Case) -> bool:
 
     Columns that a native layout works out are left out; of an 18-character id the first 15 are looked for.
     """
-    text = _text(case.text).replace("\r\n", "\n").replace("\r", "\n").replace('""', '"')
+    text = _text(case.text).replace("\r\n", "\n").replace("\r", "\n")
+    text = text if case.form.sheet else text.replace('""', '"')  # a workbook does not double quotes
     for column in frame.columns.difference(sorted(case.form.derived), sort=False):
         values = frame[column].dropna()
         if values.dtype == "float64":
