@@ -78,6 +78,7 @@ bench-speed: .venv/ready ## start-up and run time against their peers in the sam
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.account_table
 	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.speed_explorers
 
 bench-features: .venv/ready ## the account table beside pandas and a bare scan; SIZE=L takes 200 million events and an hour
 	$(BIN)/python -m benchmarks.account_table --size $(or $(SIZE),M)

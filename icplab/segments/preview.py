@@ -130,7 +130,7 @@ def preview_segments(
         everyone.number_weight = number_weight
         probability = np.empty((len(part.account_id), k))
         probability[everyone.order] = memberships(log_density(everyone, model))[0].T
-    return _told(looks, probability, gain, len(chosen))
+        return _told(looks, probability, gain, len(chosen))  # small products: threads would wait for each other
 
 
 def _checked(looks: Looks, k: int, variables: Collection[str] | None, weights: Mapping[str, float]) -> set[str]:
