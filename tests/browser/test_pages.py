@@ -11,14 +11,15 @@ import nbformat
 import pytest
 
 from icplab.core.errors import BadInput
-from icplab.report import render_index, render_page, render_runs
+from icplab.report import render_comparison, render_index, render_page, render_runs
+from icplab.run.compare import comparison_of
 from icplab.run.pdf import find_browser, print_pack
 from icplab.run.publish import write_manifest
 from tests.browser.conftest import find_chromium
-from tests.made_run import CONTEXT, PAGES, hostile_notebook, write_artefacts
+from tests.made_run import CONTEXT, HOSTILE, PAGES, hostile_notebook, write_artefacts
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-KINDS = ("index.html", "30_segments.html", "40_traits.html", "../index.html")
+KINDS = ("index.html", "compare.html", "30_segments.html", "40_traits.html", "../index.html")
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,8 @@ def folder(tmp_path_factory) -> Path:
     error = nbformat.v4.new_output("error", ename="KeyError", evalue="<b>x</b>", traceback=["<b>Traceback</b>"])
     cells = [nbformat.v4.new_markdown_cell("# Q\n\n## Walk"), nbformat.v4.new_code_cell("stage()", outputs=[error])]
     render_page(hostile_notebook(place / "failed.ipynb", cells), place / "40_traits.html", CONTEXT)
+    facts = {"period": HOSTILE[0], "as_of": "2026-06-30", "verdicts": {}}
+    render_comparison(comparison_of((place, facts), (place, facts)), place / "compare.html", inside=True)
     render_index(place, CONTEXT)
     (place / "manifest.json").write_text('{"as_of": "2026-06-30", "run_id": "abc"}')
     render_runs(place.parent)
