@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from icplab import align, features
-from icplab.core.config import Goals, Plan, Settings
+from icplab.core.config import Economics, Goals, Plan, Settings
 from icplab.core.schema import ARTEFACTS, check_artefact
 from icplab.core.stats.intervals import wilson
 
@@ -376,3 +376,37 @@ def test_customers_kept_are_counted_by_family_among_those_of_a_year_ago():
 
 def no_traits() -> pd.DataFrame:
     return pd.DataFrame({"trait": [], "excluded": []})
+
+
+def test_a_lifetime_value_is_known_by_how_many_have_left_and_by_what_customers_pay():
+    ids = [f"a{i:02d}" for i in range(20)]
+    accounts = pd.DataFrame({"account_id": ids, "family_id": ids})
+    lives = pd.DataFrame(
+        {
+            "account_id": ids,
+            "started_at": pd.Timestamp("2026-06-30") - pd.Timedelta(days=304),
+            "ended_at": [pd.Timestamp("2026-06-30")] * 5 + [pd.NaT] * 15,  # all have lived 304 days, five have left
+            "mrr": 100.0,
+        }
+    )
+    settings = Settings(economics=Economics(ltv_months=1, discount_rate=0.0))
+    found = align.measure_reach(market(300), accounts, no_traits(), settings, lives, pd.Timestamp("2026-06-30"))
+    row = found.set_index("question").loc["the lifetime value of a customer"]
+    churn = 5 / (20 * 304 / 30.4375)  # one month: the value falls by churn per cent for each per cent of churn
+    assert row["n"] == 20
+    assert row["half_width"] == pytest.approx(1.96 * churn / np.sqrt(5))
+    assert row["verdict"] == "yes"
+    part = found.set_index("question").loc["the lifetime value in a segment with 20% of customers"]
+    assert (part["n"], part["verdict"]) == (4, "not enough evidence")  # one of them has left
+
+
+def test_without_anybody_who_left_no_lifetime_value_is_known():
+    accounts = pd.DataFrame({"account_id": ["a", "b"], "family_id": ["a", "b"]})
+    started, day = [pd.Timestamp("2025-01-01")] * 2, pd.Timestamp("2026-06-30")
+    lives = pd.DataFrame({"account_id": ["a", "b"], "started_at": started, "ended_at": [pd.NaT, day], "mrr": 50.0})
+    for ended, known in (([pd.NaT, day], True), ([pd.NaT, pd.NaT], False)):
+        lives["ended_at"] = pd.Series(ended, dtype="datetime64[us]")
+        found = align.measure_reach(market(300), accounts, no_traits(), Settings(), lives, day)
+        row = found.set_index("question").loc["the lifetime value of a customer"]
+        assert np.isfinite(row["half_width"]) == known
+        assert row["verdict"] == "not enough evidence"

@@ -21,6 +21,8 @@ TRAIT_RATIO = 1.6  # odds ratio of a trait that is worth acting on
 TIER_RATIO = 2.0  # odds ratio between tiers that is worth working them differently
 TIER_1 = 0.20  # share of accounts in tier 1 without a capacity
 POWER = 0.80
+MIN_LEFT = 5  # customers who left, below which a churn is not known whatever the formula says
+DAYS_PER_MONTH = 30.4375
 CLUSTERING = 1.3  # variance of clustered against independent opportunities, until the data say otherwise
 
 
@@ -58,8 +60,9 @@ def measure_reach(
     Wilson half-widths on n divided by the clustering of opportunities in families, measured where there are enough.
     A trait is asked for with a two-sample normal test at 80 % power and the level that false-discovery control leaves
     to the first of all candidates (Fleiss, Levin and Paik 2003, section 4.2). A mean deal is known by its coefficient of
-    variation with families as units; customers kept is a rate of families. They are orders of magnitude, made before
-    looking at effects.
+    variation with families as units; customers kept is a rate of families. A lifetime value is known by the spread of what
+    families pay and, by the delta method, by how many have left: one over their number is the relative variance of churn.
+    They are orders of magnitude, made before looking at effects.
     """
     closed = opportunities[opportunities["status"] != "open"]
     n, rate = len(closed), float((closed["status"] == "won").mean()) if len(closed) else 0.25
@@ -87,6 +90,7 @@ def measure_reach(
         ),
     ]
     rows += [*_value_rows(opportunities), *_kept_rows(accounts, subscriptions, as_of)]
+    rows += _lifetime_rows(accounts, subscriptions, settings, as_of)
     table = pd.DataFrame(rows)
     return table.astype({c: "str" if c in _WORDS else "float64" for c in table})
 
@@ -251,6 +255,51 @@ def _kept_rows(
         half, needed = _half_width(rate, n * share), np.ceil(_n_for(rate, wanted) / share)
         rows.append(_row(question, np.floor(n * share), half, wanted, needed, "fraction", half <= wanted, of))
     return rows
+
+
+def _lifetime_rows(
+    accounts: pd.DataFrame, subscriptions: pd.DataFrame | None, settings: Settings, as_of: pd.Timestamp | None
+) -> list[dict[str, Any]]:
+    """How well the lifetime value of a customer is known, of all and of a segment, as a share of itself."""
+    if subscriptions is None or as_of is None or not len(subscriptions):
+        return []
+    lives = _lives(accounts, subscriptions, as_of)
+    n, left = len(lives), float(lives["left"].sum())
+    spread = np.nan  # of one customer; without anybody who left no churn is known, however many stayed
+    if n > 1 and left:
+        paid = float(lives["mrr"].var() / lives["mrr"].mean() ** 2)
+        bend = _elasticity(left / float(lives["months"].sum()), settings)
+        spread = float(np.sqrt(paid + bend**2 * n / left))
+    rows = []
+    for question, share in (
+        ("the lifetime value of a customer", 1.0),
+        ("the lifetime value in a segment with 20% of customers", 0.2),
+    ):
+        half = 1.96 * spread / np.sqrt(n * share) if n else np.nan
+        needed = np.ceil((1.96 * spread / SETTLED_VALUE) ** 2 / share)
+        settled = bool(half <= SETTLED_VALUE) and left * share >= MIN_LEFT
+        given = (question, np.floor(n * share), half, SETTLED_VALUE, needed, "relative", settled)
+        rows.append(_row(*given, "customers ever"))
+    return rows
+
+
+def _lives(accounts: pd.DataFrame, subscriptions: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Per family that ever subscribed: `mrr` at first, `months` lived, whether it `left`."""
+    rows = subscriptions[(subscriptions["mrr"] > 0) & (subscriptions["started_at"] <= as_of)]
+    rows = rows.assign(family=rows["account_id"].map(accounts.set_index("account_id")["family_id"]))
+    rows = rows[rows["family"].notna()].assign(end=rows["ended_at"].where(rows["ended_at"] <= as_of))
+    by = rows.groupby("family", sort=True)
+    start, end = by["started_at"].min(), by["end"].max().where(by["end"].count() == by.size())
+    first = rows[rows["started_at"] == rows["family"].map(start)].groupby("family")["mrr"].sum()
+    months = ((end.fillna(as_of) - start).dt.days / DAYS_PER_MONTH).clip(lower=0.5)
+    return pd.DataFrame({"mrr": first, "months": months, "left": end.notna()})
+
+
+def _elasticity(churn: float, settings: Settings) -> float:
+    """Per cent by which a capped, discounted lifetime falls when a constant monthly churn rises by one per cent."""
+    month = np.arange(1, settings.economics.ltv_months + 1)
+    kept = np.exp(-churn * month) / (1 + settings.economics.discount_rate) ** (month / 12)
+    return float(churn * (month * kept).sum() / kept.sum())
 
 
 def _tier_share(accounts: pd.DataFrame, settings: Settings) -> float:
