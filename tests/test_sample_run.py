@@ -64,6 +64,12 @@ def test_a_run_holds_everything_the_contract_names(run):
     assert any(name.startswith("activation/") for name in names)
 
 
+def test_every_column_of_an_artefact_is_declared(store):
+    own = {"account_snapshot", "opportunity_snapshot"}  # one column per trait of the workspace
+    undeclared = {n: set(store.read(n)) - set(t.by_name) for n, t in ARTEFACTS.items() if n not in own}
+    assert {name: columns for name, columns in undeclared.items() if columns} == {}
+
+
 def test_it_verifies(run):
     done = icplab("verify", str(run), folder=run.parent)
     assert done.returncode == 0, done.stderr

@@ -511,6 +511,17 @@ _ARTEFACTS = (
         path_clarity number : human or derived score, 1-5
         revenue_potential number : human or derived score, 1-5
         sales_feedback number : human or derived score, 1-5
+        membership category : firm, fair or doubtful, by how often resampled accounts give the same segment
+        rule_precision rate : share of the accounts the filter finds that belong to the segment
+        rule_recall rate : share of the segment that the filter finds
+        rule_needed count : conditions of the filter that have to hold
+        rule_conditions json : conditions of the filter, list of {trait, operator, values}
+        strategic_fit_derived number : score from data where a person gave another, 1-5
+        problem_intensity_derived number : the same, 1-5
+        path_clarity_derived number : the same, 1-5
+        revenue_potential_derived number : the same, 1-5
+        sales_feedback_derived number : the same, 1-5
+        scored_by_people text : areas that people scored, joined by ";"
         """,
         meaning="One row per segment.",
     ),
@@ -561,6 +572,15 @@ _ARTEFACTS = (
         verdict category * in=supported|not_supported|insufficient|quarantined : answer
         direction category in=+|- : sign of the adjusted effect
         flags text : list joined by ";"
+        shrunken number : adjusted ratio pulled towards 1 by how much effects of this outcome vary at all; the one to quote
+        p_value rate : two-sided p-value of the adjusted effect
+        families count : account families that have the level
+        rate number : crude rate (or mean) with the level
+        rate_without number : crude rate (or mean) without it
+        n_needed count : observations that would settle an insufficient row
+        later number : adjusted ratio in the later half of the observations; null where the effect is not worth repeating
+        missing_low number : adjusted ratio if blanks hid the level in the least favourable way considered
+        missing_high number : adjusted ratio if they hid it in the most favourable way
         """,
         meaning="What goes with winning, keeping, expanding and earning.",
     ),
@@ -582,6 +602,7 @@ _ARTEFACTS = (
         tier_confidence rate : probability that the tier is right
         flags text : list joined by ";"
         reasons json : list of {trait, level, points}
+        points number : sum of the scorecard's points
         """,
         meaning="Every account, worked or not.",
     ),
@@ -611,6 +632,7 @@ _ARTEFACTS = (
         high rate : upper end
         capacity count : accounts the team can work
         captured_value_share rate : share of the value won
+        n count : opportunities behind the observed rate
         """,
         meaning="What each tier promises, and what it delivered.",
     ),

@@ -11,7 +11,7 @@ from icplab.core.stats.linear import fit_linear_candidates
 from icplab.core.stats.logistic import fit_logistic, fit_with_influence
 from icplab.core.stats.newton import expit
 from icplab.traits.outcomes import LOGGED, observe
-from icplab.traits.scopes import MIN_FAMILIES, Scope, build_memberships, build_scopes, families_with
+from icplab.traits.scopes import MIN_FAMILIES, Market, Scope, build_memberships, build_scopes, families_with
 
 MIN_ARM = 20  # observations inside, and outside
 COLUMNS = [
@@ -63,7 +63,7 @@ def measure_icp_delta(
     with threadpool_limits(1):
         for outcome in OUTCOMES:
             observations = observe(outcome, opportunities, subscriptions, as_of)
-            scopes = list(build_scopes(outcome, observations, frame, memberships, [], set()))
+            scopes = list(build_scopes(outcome, observations, Market(frame, [], memberships, set())))
             rows += [_compare(scope, icp[scope.observations["place"].to_numpy(dtype=int)]) for scope in scopes]
             if not any(s.scope == ALL for s in scopes):
                 rows.append({"outcome": outcome, "scope": ALL, "status": "not_measured"})

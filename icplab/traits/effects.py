@@ -13,19 +13,19 @@ from icplab.core.stats.linear import fit_linear_candidates
 from icplab.core.stats.logistic import fit_with_influence, score_candidates
 from icplab.core.stats.multiplicity import global_test
 from icplab.traits.adjust import STANDS_FOR, Coded, Nuisance
-from icplab.traits.levels import TREND, read_traits
+from icplab.traits.levels import TREND
 from icplab.traits.missing import missing_shifts
 from icplab.traits.outcomes import LOGGED, observe
 from icplab.traits.scopes import (
     MIN_FAMILIES,
     MIN_OBSERVATIONS,
     Scope,
-    build_memberships,
     build_scopes,
     families_with,
+    read_market,
 )
 from icplab.traits.specific import COLUMNS, measure_differences
-from icplab.traits.verdicts import EXTRA, LEVEL, judge
+from icplab.traits.verdicts import LEVEL, judge
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -100,15 +100,12 @@ def measure_traits(
     """
     from threadpoolctl import threadpool_limits
 
-    traits = read_traits(catalogue, accounts, opportunities)
-    accounts = accounts.sort_values("account_id", kind="stable", ignore_index=True)
-    memberships = build_memberships(accounts["account_id"], segments, posteriors)
-    barred = set() if audit is None else set(audit.loc[audit["quarantined"].astype(bool), "trait"])
-    tables = []
+    market = read_market(opportunities, accounts, catalogue, segments, audit=audit, posteriors=posteriors)
+    barred, tables = market.barred, []
     with threadpool_limits(1):  # many small products: threads would only wait for each other, and round differently
         for outcome in track(OUTCOMES, "measuring traits by outcome"):
             observations = observe(outcome, opportunities, subscriptions, as_of)
-            scopes = build_scopes(outcome, observations, accounts, memberships, traits, barred)
+            scopes = build_scopes(outcome, observations, market)
             differences = pd.DataFrame(columns=COLUMNS)
             for scope in scopes:
                 measured = _measure_scope(scope, barred)
@@ -119,8 +116,7 @@ def measure_traits(
                     differences = measure_differences(scope, _groups(scope, barred), _prepare, _fit)
     tables = [t for t in tables if len(t)]
     if not tables:
-        nothing = {name: pd.Series(dtype="float64") for name in EXTRA}
-        return check_artefact("traits", ARTEFACTS["traits"].empty().assign(**nothing))
+        return check_artefact("traits", ARTEFACTS["traits"].empty())
     rows = judge(pd.concat(tables, ignore_index=True), audit, fdr=settings.plan.fdr)
     return check_artefact("traits", rows)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -10,12 +12,12 @@ from icplab.core.config import Settings
 from icplab.core.schema import ALL
 from icplab.core.stats.logistic import fit_logistic, fit_with_influence
 from icplab.core.stats.pairs import measure_pairs
-from icplab.traits.levels import TREND, read_traits
+from icplab.traits.levels import TREND
 from icplab.traits.outcomes import observe
-from icplab.traits.scopes import Scope, build_memberships, build_scopes, families_with
+from icplab.traits.scopes import Scope, build_scopes, families_with, read_market
 
 SELECTORS = 100  # levels combined: those that split the observations most evenly
-MIN_SUPPORT, MIN_FAMILIES, MIN_EXPECTED = 20, 10, 5.0  # of a pair: as for a single level
+MIN_SUPPORT, MIN_EXPECTED = 20, 5.0  # in each of a pair's four cells: as for a single level
 SHOWN = 10
 COLUMNS = [
     "first", "first_level", "second", "second_level", "pairs", "n", "support", "families", "rate", "expected",
@@ -64,10 +66,12 @@ def search_pairs(
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        scope = _whole_market(opportunities, accounts, catalogue, segments, as_of, audit, posteriors)
-        if scope is None:
+        market = read_market(opportunities, accounts, catalogue, segments, audit=audit, posteriors=posteriors)
+        market = replace(market, traits=[t for t in market.traits if t.table == "accounts"])
+        scope = next(build_scopes("win", observe("win", opportunities, None, as_of), market), None)
+        if scope is None or scope.scope != ALL:
             return pd.DataFrame(columns=COLUMNS)
-        x, names = _selectors(scope, set() if audit is None else set(audit.loc[audit["quarantined"], "trait"]))
+        x, names = _selectors(scope, market.barred)
         y, families = scope.observations["y"].to_numpy(), scope.observations["family_id"].to_numpy()
         nuisance = scope.nuisance
         model = fit_logistic(y, nuisance.z, ridge=nuisance.ridge, start=nuisance.start)
@@ -79,25 +83,6 @@ def search_pairs(
     p_value = tests.p_value[best]
     verdict = np.where(p_value <= 0.05, "supported", "not_supported")
     return table.assign(z=tests.z[best], p_value=p_value, verdict=verdict, pairs=len(tests.z))[COLUMNS]
-
-
-def _whole_market(
-    opportunities: pd.DataFrame,
-    accounts: pd.DataFrame,
-    catalogue: pd.DataFrame,
-    segments: pd.DataFrame,
-    as_of: pd.Timestamp,
-    audit: pd.DataFrame | None,
-    posteriors: pd.DataFrame | None,
-) -> Scope | None:
-    """Observations of winning in the whole market."""
-    accounts = accounts.sort_values("account_id", kind="stable", ignore_index=True)
-    memberships = build_memberships(accounts["account_id"], segments, posteriors)
-    barred = set() if audit is None else set(audit.loc[audit["quarantined"].astype(bool), "trait"])
-    traits = [t for t in read_traits(catalogue, accounts, opportunities) if t.table == "accounts"]
-    observations = observe("win", opportunities, None, as_of)
-    found = next(build_scopes("win", observations, accounts, memberships, traits, barred), None)
-    return found if found is not None and found.scope == ALL else None
 
 
 def _selectors(scope: Scope, barred: set[str]) -> tuple[Floats, list[tuple[str, str]]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from icplab.core.schema import ALL, UNASSIGNED, WHOLE_MARKET
 from icplab.traits.adjust import Coded, Nuisance, build_nuisance
-from icplab.traits.levels import Trait, code_levels
+from icplab.traits.levels import Trait, code_levels, read_traits
 from icplab.traits.outcomes import BY_CUSTOMER, LOGGED
 
 Floats = NDArray[np.floating]
@@ -39,19 +39,38 @@ class Scope:
     segments: tuple[str, ...]
 
 
-def build_scopes(
-    outcome: str,
-    observations: pd.DataFrame,
-    accounts: pd.DataFrame,
-    memberships: pd.DataFrame,
-    traits: list[Trait],
-    barred: set[str],
-) -> Iterator[Scope]:
-    """The whole market, then its segments, as far as they hold enough observations of this outcome.
+@dataclass(frozen=True)
+class Market:
+    """Candidate traits of a workspace, its accounts sorted by id, and where each stands on the map."""
 
-    `memberships` has one row per row of `accounts`: a column per segment, and `hard`, the label. Traits in `barred` take no
-    part in the adjustment.
-    """
+    accounts: pd.DataFrame
+    traits: list[Trait]
+    memberships: pd.DataFrame
+    """One row per account: a column per segment, and `hard`, the label."""
+    barred: set[str]
+    """Quarantined: they take no part in the adjustment."""
+
+
+def read_market(
+    opportunities: pd.DataFrame,
+    accounts: pd.DataFrame,
+    catalogue: pd.DataFrame,
+    segments: pd.DataFrame,
+    *,
+    audit: pd.DataFrame | None,
+    posteriors: pd.DataFrame | None,
+) -> Market:
+    """What every measurement of traits starts from; arguments as `measure_traits` takes them."""
+    traits = read_traits(catalogue, accounts, opportunities)
+    accounts = accounts.sort_values("account_id", kind="stable", ignore_index=True)
+    memberships = build_memberships(accounts["account_id"], segments, posteriors)
+    barred = set() if audit is None else set(audit.loc[audit["quarantined"].astype(bool), "trait"])
+    return Market(accounts, traits, memberships, barred)
+
+
+def build_scopes(outcome: str, observations: pd.DataFrame, market: Market) -> Iterator[Scope]:
+    """The whole market, then its segments, as far as they hold enough observations of this outcome."""
+    accounts, traits, memberships, barred = market.accounts, market.traits, market.memberships, market.barred
     rows = _describe(observations, accounts)
     on_accounts = {t.name: code_levels(t, accounts[t.name]) for t in traits if t.table == "accounts"}
     names = [str(c) for c in memberships if c != "hard"]

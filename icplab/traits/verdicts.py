@@ -30,9 +30,6 @@ CLEAR_TURN = (
 )
 FROM_CHANNEL = 0.5  # share of a crude effect that goes when channels are held equal, from which the channel explains it
 LARGEST = 20.0  # log ratios beyond this are printed as this
-EXTRA = [
-    "shrunken", "p_value", "families", "rate", "rate_without", "n_needed", "later", "missing_low", "missing_high",
-]  # fmt: skip
 
 
 def judge(rows: pd.DataFrame, audit: pd.DataFrame | None, *, fdr: float) -> pd.DataFrame:
@@ -140,7 +137,7 @@ def _flags(rows: pd.DataFrame, masked: pd.Series, audit: pd.DataFrame | None) ->
 
 def _finish(rows: pd.DataFrame) -> pd.DataFrame:
     """Declared columns first; rounded below what a solver's noise could show; sorted by key."""
-    kept = rows[[*(c.name for c in ARTEFACTS["traits"].columns), *EXTRA]].copy()
+    kept = rows[[c.name for c in ARTEFACTS["traits"].columns]].copy()
     for column in kept.columns[kept.dtypes.isin([np.dtype("float64"), np.dtype("object")])]:
         if column not in ("verdict", "direction", "flags", "trait", "level", "family", "scope", "outcome"):
             kept[column] = kept[column].astype("float64").round(9)
