@@ -12,6 +12,7 @@ import pytest
 
 from icplab.activation import DANGEROUS, findings, neutralise, plan_cells, write_files
 from icplab.core.config import Privacy, Settings
+from icplab.core.formats import harmless
 from tests.made_market import make_market, tiered
 
 PLAYBOOK = {
@@ -67,6 +68,14 @@ def test_several_signs_in_front_and_line_breaks_inside_are_taken_away():
     clean, count = neutralise(pd.Series([" =+-@x", "a\r\n=b", "x - y = z"], dtype="str"))
     assert clean.tolist() == ["x", "a =b", "x - y = z"]
     assert count == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", " =1", "\t@x", "a\r\n=b", "－5 years", "x\x00y", "+ = -", "", " tail ", "\u00a0=1"]
+)
+def test_columns_and_single_texts_are_made_harmless_by_one_rule(text):
+    clean, count = neutralise(pd.Series([text], dtype="str"))
+    assert (clean[0], bool(count)) == harmless(text, keep=False)
 
 
 def test_no_cell_of_any_file_starts_a_formula(made, fitted, tmp_path):

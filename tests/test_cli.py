@@ -261,9 +261,27 @@ def test_the_dry_run_says_what_comes_goes_and_changes_and_writes_nothing(capsys,
     assert change.changed == {"2": ["tier 'tier_2' → 'tier_1'"]}
     code, out, _ = call(capsys, "export", after, "--to", "hubspot", "--dry-run", "--against", before)
     assert code == 0
-    assert "1 new, 1 changed, 1 no longer there, 1 the same" in out
+    assert "1 new, 1 changed (tier 1), 1 no longer there, 1 the same" in out
     assert not (tmp_path / "hubspot-2026Q2").exists()
     assert "empty system" in describe_export(after, "hubspot")
+
+
+def test_a_figure_that_moves_with_every_fit_is_no_change_of_an_account(tmp_path):
+    header = "id,tier,icp_segment,icp_fit_score,icp_win_probability,name\n"
+    before = make_run(
+        tmp_path / "a",
+        header
+        + "1,tier_1,S1,50.0,0.3,A\n2,tier_1,S1,50.0,0.3,B\n3,tier_1,S1,50.0,0.3,C\n4,tier_1,S1,,0.3,D\n5,t,S,,,E\n",
+    )
+    after = make_run(
+        tmp_path / "b",
+        header
+        + "1,tier_1,S1,51.0,0.4,A\n2,tier_2,S2,50.0,0.3,B\n3,tier_1,S1,51.1,0.3,C\n4,tier_1,S1,,0.3,X\n5,t,S,,,E\n",
+    )
+    (change,) = compare_files(after, "hubspot", before)
+    assert change.kinds == {"tier": 1, "points": 1, "segment": 1, "other columns": 1}
+    assert (list(change.changed), change.moved, change.same) == (["2", "3", "4"], 1, 1)
+    assert "3 changed (tier 1, points 1, segment 1, other columns 1)" in describe_export(after, "hubspot", before)
 
 
 def test_export_copies_the_files_as_they_are_and_never_over_others(tmp_path):

@@ -17,7 +17,7 @@ from tests.made_run import CONTEXT, HOSTILE, kpis, scores, write_artefacts
 AS_OF = pd.Timestamp("2026-06-30")
 FOUND = findings_table(
     [
-        Finding("tier-promise", "50_tiers", "info", "next quarter", "tier_1 holds 300 accounts.", {}),
+        Finding("tier-promise", "50_tiers", "info", "next quarter", "Tier 1 holds 300 accounts.", {}),
         Finding("tier-promise", "50_tiers", "info", "ranking", "It ranks.", {}),
         Finding("segments-natural", "30_segments", "info", "map", "Four segments.", {}),
         Finding("plan-gap", "20_performance", "act", "won", "Won reached 60 % of plan.", {}, action="Close the gap."),
@@ -30,7 +30,7 @@ def test_what_asks_for_action_comes_first_then_what_a_good_run_asks():
     asked = decisions(FOUND, AS_OF, first_run=True)
     assert asked["code"].tolist() == ["plan-gap", "tier-promise", "segments-natural"]
     assert asked["question"].tolist()[0] == ""
-    assert asked["sentence"].tolist()[1] == "tier_1 holds 300 accounts.", "the finding the question is about"
+    assert asked["sentence"].tolist()[1] == "Tier 1 holds 300 accounts.", "the finding the question is about"
     assert asked["by"].dt.strftime("%Y-%m-%d").tolist() == ["2026-07-14", "2026-07-14", "2026-07-30"]
     assert asked["owner"].str.len().gt(0).all()
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from icplab.core import formats as fmt
 from icplab.core.model import Model
 
 TARGETS = ("tier_1", "tier_2")  # what sales and ads aim at
@@ -14,18 +15,16 @@ HOLD_OUT = 10  # one in so many target accounts stays in business as usual, so t
 INTENT_HIGH = 50.0  # intent score from which an account counts as in the market now
 REASONS_SHOWN = 3
 MAX_REASON = 255  # characters of a Salesforce text field
-# Leading characters that spreadsheets and imports read as the start of a formula (OWASP CSV injection), full-width ones too.
-DANGEROUS = "=+-@\t\r\n＝＋－＠"
-CONTROL = "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\r\\n\\t]+"
+DANGEROUS = fmt.FORMULA_SIGNS
 
 
 def neutralise(values: pd.Series) -> tuple[pd.Series, int]:
     """Text without leading characters that start a formula and without control characters; and how many values had any.
 
-    A quote mark in front, as spreadsheets use it, would become part of the name in a CRM; the characters are taken away.
+    The same as `core.formats.harmless` without keeping, for a whole column at once.
     """
-    clean = values.str.replace(CONTROL, " ", regex=True).str.lstrip(DANGEROUS + " ").str.rstrip()
-    dangerous = values.notna() & (values.str.lstrip(" ").str[:1].isin(list(DANGEROUS)))
+    clean = values.str.replace(fmt.CONTROLS.pattern, " ", regex=True).str.lstrip(DANGEROUS + " ").str.rstrip()
+    dangerous = values.notna() & values.str.match(fmt.FORMULA.pattern).fillna(False).astype("bool")
     return clean.where(values.notna()), int(dangerous.sum())
 
 

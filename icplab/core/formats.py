@@ -59,6 +59,10 @@ ACRONYMS = frozenset(
         "fdr",
     }
 )
+# Beginnings that spreadsheets and imports read as the start of a formula (OWASP, CSV injection), full-width ones too.
+FORMULA_SIGNS = "=+-@\t\r\n＝＋－＠"
+FORMULA = re.compile(rf"^\s*[{re.escape(FORMULA_SIGNS)}]")
+CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 # Columns that hold words of the tool rather than of the data.
 OWN_WORDS = frozenset(
     {
@@ -89,6 +93,19 @@ def plain(text: object, longest: int = LONGEST) -> str:
     spaced = SPACES.sub(" ", ANSI.sub("", str(text)))
     line = "".join(c for c in spaced if not _is_hidden(c)).strip()
     return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+
+
+def harmless(value: str, *, keep: bool) -> tuple[str, bool]:
+    """Text that no spreadsheet and no import takes for a formula, on one line; and whether it began like one.
+
+    `keep` puts a quote mark in front, as spreadsheets want it, so that nothing is lost. Without it the characters are taken
+    away: in a CRM the mark would become part of the name.
+    """
+    dangerous = FORMULA.match(value) is not None
+    line = CONTROLS.sub(" ", value)
+    if keep:
+        return (f"'{line}" if dangerous else line), dangerous
+    return line.lstrip(FORMULA_SIGNS + " ").rstrip(), dangerous
 
 
 def percent(value: float, digits: int | None = None) -> str:

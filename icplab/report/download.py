@@ -19,11 +19,8 @@ from icplab.core import formats as fmt
 
 FOLDER = "csv"
 MOST_BYTES = 400_000  # of CSV per table; a longer one is cut to whole rows, and the link says so
-# Beginnings that a spreadsheet takes for a formula (OWASP, CSV injection), full-width ones too. A typed number is none.
-_FORMULA = re.compile(r"^\s*[=+\-@＝＋－＠\t\r\n]")
 # As written below and as cleaning leaves it, which orders attributes in its own way.
 _LINK = re.compile(r'download="([a-z0-9-]+\.csv)" href="data:text/csv;base64,([A-Za-z0-9+/=]*)"')
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def download_html(frame: pd.DataFrame, caption: str) -> str:
@@ -95,8 +92,7 @@ def _cell(value: object) -> str:
 
 
 def _text(value: str) -> str:
-    text = _CONTROL.sub(" ", value)
-    return f"'{text}" if _FORMULA.match(value) else text
+    return fmt.harmless(value, keep=True)[0]
 
 
 def _file_name(caption: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from icplab.core.errors import BadInput, Problem, nearest
+from icplab.core.formats import FORMULA_SIGNS
 from icplab.core.model import UNSEEN, Model, add_segments, apply_model, level_codes, with_posteriors
 from icplab.core.store import write_parquet
 from icplab.features import type_values
@@ -28,7 +29,6 @@ READ_AS = {
 FORMATS = ("csv", "parquet")
 # Without history only the type says who is a customer; new accounts were never worked.
 CUSTOMER = "customer"
-DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def write_scores(scored: Scored, path: Path, form: str) -> Path:
         write_parquet(scored.scores, path)
         return path
     ids = scored.scores["account_id"]
-    formulas = ids[ids.str.startswith(DANGEROUS)]
+    formulas = ids[ids.str.startswith(tuple(FORMULA_SIGNS))]
     if len(formulas):
         message = "a spreadsheet would take account ids for formulas, and changing them would break the join"
         problem = Problem(

@@ -14,11 +14,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from icplab.core import formats as fmt
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.core.model import Model, add_segments, apply_model, opportunity_points, value_of, win_probability
 from icplab.scores.fit import Fitted
-from icplab.scores.forward import MIN_LOST, MIN_WON, ForwardCheck, check_forward, fit_accounts, fit_opportunities
+from icplab.scores.forward import (
+    MIN_LOST,
+    MIN_WON,
+    ForwardCheck,
+    check_forward,
+    describe_check,
+    fit_accounts,
+    fit_opportunities,
+)
 from icplab.scores.reliability import decompose_brier, explain_brier, measure_reliability
 from icplab.scores.rivals import compare_rules, find_rule, measure_gains
 from icplab.scores.sample import measure_sample, sample_findings
@@ -40,6 +49,7 @@ __all__ = [
     "check_forward",
     "compare_rules",
     "decompose_brier",
+    "describe_check",
     "explain_brier",
     "find_rule",
     "findings",
@@ -229,7 +239,8 @@ def _ranking(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
         else "left-out accounts (no dates, so not a forward test)"
     )
     numbers = {k: round(auc[k], 3) for k in ("value", "low", "high", "n", "won")}
-    sentence = f"On {auc['n']:,.0f} {how}, the score puts a won one above a lost one in {auc['value']:.1%} of pairs ({auc['low']:.1%} to {auc['high']:.1%})"
+    shown = fmt.estimate(auc["value"], auc["low"], auc["high"], "fraction")
+    sentence = f"On {auc['n']:,.0f} {how}, the score puts a won one above a lost one in {shown} of pairs"
     if check.verdict == "usable":
         return Finding("tier-promise", STEP, "info", "ranking", sentence + ": it ranks better than chance.", numbers)
     return Finding(
@@ -237,7 +248,7 @@ def _ranking(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
         STEP,
         "watch",
         "ranking",
-        sentence + ": that includes 50 %, which is chance. No tier is given by likelihood to win.",
+        sentence + f": that includes 50{fmt.THIN}%, which is chance. No tier is given by likelihood to win.",
         numbers,
         action="Do not route by tier. Look for traits that are not exported yet, or rank by value alone.",
     )
@@ -259,7 +270,7 @@ def _calibration(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
         "p_value": round(p_value, 4),
     }
     sentence = (
-        f"Predicted and observed win rate differ by {100 * gap['value']:+.1f} points on the tested opportunities; "
+        f"{fmt.number(round(100 * abs(gap['value']), 1))} points {'more' if gap['value'] > 0 else 'less'} were won of the tested opportunities than predicted; "
         f"the calibration slope is {slope['value']:.2f} ({slope['low']:.2f} to {slope['high']:.2f}, 1 is right)."
     )
     if p_value >= CALIBRATION_ALARM or check.basis != "forward":

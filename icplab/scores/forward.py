@@ -100,6 +100,25 @@ def check_forward(training: Training, settings: Settings, seed: int) -> ForwardC
     return ForwardCheck(predictions, measures, _bins(known), basis, verdict, shrink)
 
 
+# How the figures of the check are called on a page.
+MEASURED = {
+    "auc": "pairs in order, card of opportunities",
+    "auc_accounts": "pairs in order, card of accounts",
+    "auc_unrounded": "pairs in order, before points are rounded",
+    "slope": "calibration slope (1 is right)",
+    "in_the_large": "won less predicted, mean",
+    "brier": "Brier score",
+    "brier_base": "Brier score of the base rate for all",
+}
+
+
+def describe_check(check: ForwardCheck) -> pd.DataFrame:
+    """The figures of the check in words: figure, value, low, high, n, won, basis."""
+    shown = check.measures.assign(figure=check.measures["measure"].map(MEASURED).astype("str"))
+    shown["basis"] = shown["basis"].astype("str").str.replace("_", "-")
+    return shown[["figure", "value", "low", "high", "n", "won", "basis"]]
+
+
 def _failed(training: Training) -> str:
     """What a ranking that could not be told from chance means: nothing, below the size at which one could have shown."""
     return "no-usable-ranking" if enough(measure_sample(training)) else "insufficient-evidence"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from icplab.core import formats as fmt
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.core.model import RANKED, Model
@@ -37,7 +38,7 @@ def _promise(now: pd.DataFrame) -> Finding:
     ranked = now[now["tier"].isin(RANKED)]
     best = ranked.iloc[0]
     known = pd.notna(best["captured_value_share"])
-    share = f" with {best['captured_value_share']:.0%} of the expected value" if known else ""
+    share = f" with {fmt.percent(best['captured_value_share'])} of the expected value" if known else ""
     numbers = {
         r["tier"]: {
             "accounts": r["accounts"],
@@ -47,8 +48,8 @@ def _promise(now: pd.DataFrame) -> Finding:
         for r in ranked.to_dict("records")
     }
     sentence = (
-        f"{best['tier']} holds {best['accounts']:,.0f} accounts{share}; "
-        f"{best['predicted']:.0%} of their next opportunities should be won ({best['low']:.0%} to {best['high']:.0%} next quarter)."
+        f"{_named(best['tier'])} holds {best['accounts']:,.0f} accounts{share}; {fmt.percent(best['predicted'])} of their next "
+        f"opportunities should be won ({fmt.interval(best['low'], best['high'], 'fraction', best['predicted'])}{fmt.THIN}% next quarter)."
     )
     return Finding(
         "tier-promise",
@@ -69,7 +70,8 @@ def _kept(past: pd.DataFrame) -> Finding:
     gaps = (past["observed"] - past["predicted"]) / spread
     p_value = float(chdtrc(len(past), (gaps**2).sum()))
     text = "; ".join(
-        f"{r['tier']} {r['predicted']:.0%} promised, {r['observed']:.0%} won" for r in past.to_dict("records")
+        f"{fmt.name(r['tier'])} {fmt.percent(r['predicted'])} promised, {fmt.percent(r['observed'])} won"
+        for r in past.to_dict("records")
     )
     inside = int(((past["observed"] >= past["low"]) & (past["observed"] <= past["high"])).sum())
     numbers = {"tiers": len(past), "inside": inside, "p_value": round(p_value, 4)}
@@ -77,7 +79,7 @@ def _kept(past: pd.DataFrame) -> Finding:
         r["tier"]: {"predicted": round(r["predicted"], 4), "observed": round(r["observed"], 4), "n": r["n"]}
         for r in past.to_dict("records")
     }
-    sentence = f"Tiers set on earlier data and tested on what followed: {text}; {inside} of {len(past)} inside their 90 % band."
+    sentence = f"Tiers set on earlier data and tested on what followed: {text}; {inside} of {len(past)} inside their 90{fmt.THIN}% band."
     if p_value >= ALARM:
         return Finding("tier-promise", STEP, "info", "tested period", sentence, numbers)
     return Finding(
@@ -98,7 +100,7 @@ def _merged(name: str) -> Finding:
         STEP,
         "watch",
         name,
-        f"{name} and {below} cannot be told apart with {TOLD_APART:.0%} certainty, so they are one tier.",
+        f"{_named(name)} and {fmt.name(below)} cannot be told apart with {fmt.percent(TOLD_APART)} certainty, so they are one tier.",
         {"certainty": TOLD_APART},
         action="Work them alike; more closed opportunities or better-filled traits would separate them.",
     )
@@ -119,11 +121,16 @@ def _capacity_conflicts(now: pd.DataFrame, settings: Settings, owners: pd.DataFr
 
 
 def _over(tier: str, accounts: float, capacity: float, whose: str) -> Finding:
-    sentence = f"{tier} holds {accounts:,.0f} accounts, {whose} can work {capacity:,.0f} in a quarter."
+    sentence = f"{_named(tier)} holds {accounts:,.0f} accounts, {whose} can work {capacity:,.0f} in a quarter."
     numbers = {"accounts": accounts, "capacity": capacity}
     return Finding(
         "over-capacity", STEP, "watch", tier, sentence, numbers, action="Lower the capacity of the tier, or staff it."
     )
+
+
+def _named(tier: str) -> str:
+    """A tier as a sentence begins with it."""
+    return fmt.name(tier).capitalize()
 
 
 def _unknown(flagged: int, accounts: int) -> Finding:

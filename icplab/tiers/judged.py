@@ -51,8 +51,8 @@ def judged_findings(scored: pd.DataFrame) -> list[Finding]:
         return []
     inside = int((judged["tier"] == BY_RULE["yes"]).sum())
     sentence = (
-        f"Tiers are judgement, not measurement: {inside:,} accounts meet the rule of their segment's profile (tier_2), "
-        f"{len(judged) - inside:,} do not (tier_3). No account is promised a win rate of its own."
+        f"Tiers are judgement, not measurement: {inside:,} accounts meet the rule of their segment's profile (tier 2), "
+        f"{len(judged) - inside:,} do not (tier 3). No account is promised a win rate of its own."
     )
     numbers = {"inside": inside, "outside": len(judged) - inside}
     action = "Use them to order a list by hand; do not forecast or pay by them."

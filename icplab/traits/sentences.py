@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -11,6 +12,7 @@ from icplab.core.findings import Finding
 from icplab.core.schema import ALL
 
 STEP = "40_traits"
+_BAND = re.compile(r"\[(-?inf|-?[\d.]+(?:e[+-]?\d+)?), (-?inf|-?[\d.]+(?:e[+-]?\d+)?)\)")
 SHOWN = 8  # findings of one kind that get a sentence each; the tables hold all
 OUTCOME_WORDS = {
     "win": "winning",
@@ -48,13 +50,29 @@ def findings(
 
 
 def level_words(trait: object, level: object) -> str:
-    """A trait level as a reader sees it, safe in one line: `employees [50, 200)`, `c07 is n2`, `c12`."""
+    """A trait level as a reader sees it, safe in one line: `employees 50 to under 200`, `c07 is n2`, `c12`."""
     name, value = fmt.plain(trait), fmt.plain(level)
     if value == "yes":
         return name
     if value == "trend":
         return f"higher {name}"
-    return f"{name} {value}" if value.startswith("[") else f"{name} is {value}"
+    return f"{name} {_band_words(value)}" if value.startswith("[") else f"{name} is {value}"
+
+
+def _band_words(band: str) -> str:
+    """`[50, 200)` in words; as it stands where it is no band of numbers."""
+    match = _BAND.fullmatch(band)
+    if match is None:
+        return band
+    low, high = (_end_words(float(end)) for end in match.groups())
+    return (
+        f"{low} or more" if high == fmt.MISSING else f"under {high}" if low == fmt.MISSING else f"{low} to under {high}"
+    )
+
+
+def _end_words(end: float) -> str:
+    """An end of a band; a number that may be a year has no gap."""
+    return f"{end:.0f}" if 1000 < abs(end) < 3000 else fmt.number(end)
 
 
 def _leaks(audit: pd.DataFrame) -> list[Finding]:
