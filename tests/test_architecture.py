@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "icplab"
 STAGES = {"align", "performance", "segments", "traits", "scores", "tiers", "activation", "governance"}
 FLOOR = {
     "core.errors": 0,
-    **dict.fromkeys(("core.schema", "core.stats", "core.formats", "core.messages", "core.progress"), 1),
+    **dict.fromkeys(("core.schema", "core.stats", "core.formats", "core.messages", "core.progress", "core.imports"), 1),
     **dict.fromkeys(("core.findings", "core.config", "core.model", "core.engine", "core.charts", "core.store"), 2),
     **dict.fromkeys(("simulate", "intake", "features", *STAGES), 3),
     "report": 4,

@@ -144,6 +144,8 @@ def _check_opportunity_dates(batch: Batch) -> None:
     fix = "correct the dates in the CRM and export again"
     batch.note((closed < created) & live, "ICP-Q056", "closed before it was created", fix=fix, column="closed_at")
     undated = closed.isna() & live
+    if "closed_at" not in batch.text:
+        fix = 'name the column that holds the close date in icplab.toml: [columns.opportunities] closed_at = "…"'
     batch.note((state == "won") & undated, "ICP-Q058", "won without a close date", fix=fix, column="closed_at")
     message = "lost without a close date: kept for counts"
     batch.note((state == "lost") & undated, "ICP-W058", message, fix=fix, column="closed_at")

@@ -19,6 +19,7 @@ from icplab.intake.layouts import shape
 from icplab.intake.layouts.declare import plain
 from icplab.intake.layouts.locale import iso_dates
 from icplab.intake.layouts.shape import Native
+from icplab.intake.misspelt import misspelt
 from icplab.intake.outline import Sheet
 from icplab.intake.records import plain_name
 from icplab.intake.typed import FALSE, TRUE
@@ -265,7 +266,9 @@ def _further(
         problems.append(Problem("ICP-R028", message, f"map those wanted in [columns.{table.name}]", file))
     rest = [c for c in rest if c not in set(aside)]
     clashing = {c for c in rest if not table.open_ended or c in names or plain_name(c) in _LINKS}
-    left = [c for c in rest if c in clashing - ignored]
+    slips = [] if native else misspelt(table, file, [c for c in rest if c not in ignored], names)
+    problems += slips
+    left = [c for c in rest if c in clashing - ignored - {p.column for p in slips}]
     if left:
         message = f"columns not used: {listed(left, 12)}"
         fix = f"map them in [columns.{table.name}], or list them in [sources.{table.name}] ignore"

@@ -42,7 +42,7 @@ from icplab.intake.typed import type_batch
 from icplab.intake.written import check_handed_on, event_keys, write_table
 
 STAGING = ".intake-"  # folders in which an intake is written; the name goes on with the process that writes
-INTAKE_VERSION = 9  # raised when the same input gives other tables or says more about them, so that runs taken in before are taken in again
+INTAKE_VERSION = 10  # raised when the same input gives other tables or says more about them, so that runs taken in before are taken in again
 # as-of date of a workspace without any date: no row lies after it, and no row before it is needed.
 UNDATED_AS_OF = pd.Timestamp("1970-01-01").as_unit("us")
 # Findings that a note of the intake supports (codes of the contract).

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -14,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from icplab.core.charts import without_title
+from icplab.core.imports import without_uri_grammar
 from icplab.report.clean import clean_html, clean_markdown, number_headings, plain_block
 from icplab.report.download import place_tables
 from icplab.report.glossary import with_glossary
@@ -101,7 +100,7 @@ def page_style() -> Markup:
 @cache
 def _exporter() -> Any:
     """The exporter, made once per process: that, not the template, is what nbconvert spends its time on."""
-    with _without_slow_import():
+    with without_uri_grammar():
         from nbconvert import HTMLExporter
         from nbconvert.exporters.templateexporter import TemplateExporter
         from nbconvert.filters import Highlight2HTML
@@ -125,22 +124,8 @@ def _exporter() -> Any:
     return exporter
 
 
-@contextmanager
-def _without_slow_import() -> Iterator[None]:
-    """Hide rfc3987_syntax from jsonschema: it builds parsers for a second or more that nothing here needs."""
-    name = "rfc3987_syntax"
-    hide = name not in sys.modules
-    if hide:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if hide:
-            del sys.modules[name]
-
-
 def _read(notebook: Path) -> Any:
-    with _without_slow_import():
+    with without_uri_grammar():
         import nbformat
 
     return nbformat.read(notebook, as_version=4)

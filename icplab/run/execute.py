@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from icplab.core.imports import without_uri_grammar
 from icplab.run.notebooks import Notebook
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _papermill() -> Any:
     """Papermill with our engine registered."""
     import logging
 
-    with _without_slow_import():
+    with without_uri_grammar():
         import papermill
     from papermill.engines import papermill_engines
 
@@ -173,17 +173,3 @@ def _papermill() -> Any:
     papermill_engines.register(ENGINE, ForkedEngine)
     logging.getLogger("papermill").setLevel(logging.ERROR)
     return papermill
-
-
-@contextmanager
-def _without_slow_import() -> Any:
-    """Hide rfc3987_syntax from jsonschema, which builds parsers with it for a second and needs them for nothing here."""
-    name = "rfc3987_syntax"
-    hide = name not in sys.modules
-    if hide:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if hide:
-            sys.modules.pop(name, None)

@@ -23,6 +23,7 @@ from tests.catalogue.case import (
 FILE = "opportunities.csv"
 CP1252 = '[sources.opportunities]\nencoding = "cp1252"'
 FOOTER = '\n\n"Grand Totals (120 records)"\nReport of deals\n"Confidential Information - Do Not Distribute"\n'
+MISSPELT = "contact_id,account_id,titel\nC1,A01,Head\nC2,A02,Lead"
 CONTACTS = "contact_id,account_id,title,shoe_size\nC1,A01,Head,42\nC2,A02,Lead,43"
 
 
@@ -311,6 +312,20 @@ CASES = (
             settings('[columns.opportunities]\ncreated_at = "Opend"'),
         ),
         mend=lambda w: setattr(w, "settings", w.settings.replace("Opend", "Opened")),
+    ),
+    Case(
+        27,
+        "misspelt column of a closed table",
+        (Said("ICP-W027", column="titel", table="contacts", fix='say [columns.contacts] title = "titel"'),),
+        breaks=table("contacts", MISSPELT),
+        twin=table("contacts", "\n".join(f"{r.split(',')[0]},{r.split(',')[1]}" for r in MISSPELT.splitlines())),
+    ),
+    Case(
+        27,
+        "misspelt optional column",
+        (Said("ICP-W027", column="amout", fix='say [columns.opportunities] amount = "amout"'),),
+        breaks=text(lambda t: t.replace(",amount,", ",amout,", 1)),
+        mend=text(lambda t: t.replace(",amout,", ",amount,", 1)),
     ),
     Case(
         28,
