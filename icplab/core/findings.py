@@ -35,7 +35,8 @@ _CODES = {
         segments-changed draft-compared draft-unread where-to-focus""",
     "traits": """leak missingness-leak confounded-trait segment-specific-trait insufficient-evidence single-icp
         supported-trait nothing-supported combined-traits icp-delta""",
-    "tiers": "no-usable-ranking tiers-merged over-capacity calibration override-unusable tier-promise",
+    "tiers": """no-usable-ranking tiers-merged over-capacity calibration override-unusable tier-promise
+        model-kept model-changed""",
     "activation": "uncovered-cell unconnected-segment unsafe-value definition-conflict files-written",
     "governance": """drift backtest-miss backtest-hit retire-segment redefine-trait new-use-case price-or-product-change
         poor-fit-unchanged review-overdue high-traffic-low-qualification low-traffic-high-acceptance high-forms-low-fit

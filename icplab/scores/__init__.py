@@ -2,7 +2,7 @@
 
 The parts: `training` (labels, weights, candidate inputs), `fit` (selection and shrinkage), `scorecard` (points, calibration,
 value), `forward` (check on later opportunities), `rivals` (today's rule, boosting,
-random split on the same folds), `sample` (the sample-size gate), `reliability` (are probabilities right). Scoring itself is `core.model.apply_model`.
+random split on the same folds), `champion` (the card in force against the new one), `sample` (the sample-size gate), `reliability` (are probabilities right). Scoring itself is `core.model.apply_model`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from icplab.core import formats as fmt
 from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.core.model import Model, add_segments, apply_model, opportunity_points, value_of, win_probability
+from icplab.scores.champion import Contest, champion_findings, read_champion, settle_champion
 from icplab.scores.fit import Fitted
 from icplab.scores.forward import (
     MIN_LOST,
@@ -43,9 +44,11 @@ from icplab.scores.scorecard import (
 from icplab.scores.training import Training, build_training, quarantined_traits
 
 __all__ = [
+    "Contest",
     "ForwardCheck",
     "Training",
     "build_training",
+    "champion_findings",
     "check_forward",
     "compare_rules",
     "decompose_brier",
@@ -58,9 +61,11 @@ __all__ = [
     "measure_reliability",
     "measure_sample",
     "quarantined_traits",
+    "read_champion",
     "sample_findings",
     "score_accounts",
     "score_opportunities",
+    "settle_champion",
 ]
 
 STEP = "50_tiers"

@@ -53,6 +53,7 @@ class Training:
     accounts : account table with segments, sorted by account_id
     blocks : candidates: segment, then one per trait (or per value of a multi-valued trait)
     forced : inputs that are always adjusted for: motion (new or expansion) and source
+    offered : names of everything that may predict, whether or not it is a candidate today
     nuisance : effects that are adjusted for and averaged over: source, owner, quarter (rows × columns each)
     """
 
@@ -64,6 +65,7 @@ class Training:
     as_of: pd.Timestamp
     horizon_days: int
     dated: bool
+    offered: tuple[str, ...] = ()
 
     def labels(self, as_of: pd.Timestamp | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Outcome and weight per opportunity as known on a date; see `label_outcomes`."""
@@ -117,7 +119,11 @@ def build_training(
     forced, blocks = _forced_blocks(market, rows, place, blocks)
     taken = {b.item.trait for b in forced}
     nuisance = {c: one_hot(rows[c]) for c in ("source", "owner", "quarter") if c not in taken}
-    return Training(rows, market, blocks, forced, nuisance, as_of, settings.plan.horizon_days, settings.dated)
+    offered = {*usable["trait"], "motion", "segment_id"} & {*market, *rows}
+    return Training(
+        *(rows, market, blocks, forced, nuisance, as_of, settings.plan.horizon_days, settings.dated),
+        tuple(sorted(map(str, offered))),
+    )
 
 
 def label_outcomes(

@@ -10,7 +10,7 @@ from icplab.tiers.cuts import preview_tiers, set_tiers
 from icplab.tiers.found import findings
 from icplab.tiers.judged import judge_tiers, judged_findings
 from icplab.tiers.pipeline import compare_pipeline
-from icplab.tiers.promise import check_tiers, compare_promise, join_tiers, measure_tiers, value_tested
+from icplab.tiers.promise import check_tiers, compare_promise, join_tiers, mark_in_sample, measure_tiers, value_tested
 from icplab.tiers.steady import check_overrides, hold_tiers, override_tiers, read_overrides
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "list_changes",
     "list_fast_leads",
     "list_now",
+    "mark_in_sample",
     "measure_tiers",
     "override_tiers",
     "preview_tiers",

@@ -113,6 +113,12 @@ def value_tested(predictions: pd.DataFrame, model: Model, market: pd.DataFrame) 
     return predictions.assign(worth=_worth_then(predictions, model, market))[predictions["weight"] > 0]
 
 
+def mark_in_sample(kpis: pd.DataFrame) -> pd.DataFrame:
+    """Key figures by tier with a note that the tiers were set with these outcomes in view."""
+    note = "in sample: tiers were set with these outcomes. " + kpis["note"]
+    return kpis.assign(note=kpis["note"].where(kpis["value"].isna(), note))
+
+
 def join_tiers(promise: pd.DataFrame, delivered: pd.DataFrame) -> pd.DataFrame:
     """The artefact `tiers`: promises of now and what was tested, one below the other."""
     parts = [part for part in (promise, delivered) if len(part)]

@@ -79,11 +79,17 @@ class Model:
     draws: dict[str, list] = field(default_factory=dict)  # uncertainty of points, value and cut points
     segments: dict = field(default_factory=dict)  # assigner, as the segments step made it
     checks: dict[str, float | str] = field(default_factory=dict)
+    contest: dict = field(default_factory=dict)  # card in force against the newly fitted one: verdict, reason, figures
     format: int = FORMAT
 
     @property
     def usable(self) -> bool:
         return self.verdict == "usable"
+
+    @property
+    def fitted_on(self) -> str:
+        """Day the card was fitted on: earlier than `as_of` where it stayed in force."""
+        return str(self.contest.get("in_force_since") or self.as_of)
 
     @property
     def version(self) -> str:
