@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -53,12 +53,16 @@ LEAST_BYTES = int(
 BLOCK = 16 << 20  # bytes read at a time
 FIRST = 8 << 20  # bytes of the first block, which decides the form of all and is read before others are begun
 HEAD = 1 << 20  # bytes in which header and delimiter are looked for
+SCANNED = 1 << 18  # bytes whose quotes and line feeds are looked for at a time
 READERS = max(2, min(4, os.cpu_count() or 1))
 CODED_SHARE = 0.25  # a column is coded when the first block has at most so many distinct words per record
 IRREGULAR_SHARE = 0.01  # records with another number of fields, above which the careful reader takes over
 LOOKED_AT = 200  # records at the start and at the end that are looked at one by one
 MOST_LOOKED_AT = 20_000
 QUIET_SECONDS = 2.0  # reading that takes longer shows how far it is
+
+
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 class _Unsure(Exception):
@@ -201,7 +205,7 @@ def _blocks(stream: BinaryIO, digest: Any) -> Iterator[bytes]:
 
 def _last_end(data: bytes) -> int:
     """Where the last whole record ends, the line feed included; 0 when none does. `data` starts with a record."""
-    quotes, end = data.count(b'"'), len(data)
+    quotes, end = np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord('"')), len(data)
     while True:
         feed = data.rfind(b"\n", 0, end)
         if feed < 0:
@@ -237,9 +241,10 @@ def _form(first: bytes, file: str, source: Source, expected: set[str], notes: li
 def _parsed(first: bytes, blocks: Iterator[bytes], form: _Form, progress: _Progress) -> Iterator[_Block]:
     """Blocks in the order of the file, several being split at a time."""
     data, returns = _with_feeds(first)
-    block = _split(data, form)
-    form = _Form(form.delimiter, form.header, _worth_coding(block))
-    yield _coded(block, form)  # pieces of one form: a column is coded in all of them or in none
+    block = _some_coded(_split(data, form))
+    coded = tuple(_is_dictionary(c) for c in block.columns)
+    form = _Form(form.delimiter, form.header, coded)  # of all blocks: a column is coded in each of them or in none
+    yield block
     progress.show(len(first))
     ahead: deque[tuple[int, Future[tuple[_Block, bool | None]]]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
@@ -265,7 +270,7 @@ def _parsed(first: bytes, blocks: Iterator[bytes], form: _Form, progress: _Progr
 
 def _take_block(data: bytes, form: _Form) -> tuple[_Block, bool | None]:
     data, returns = _with_feeds(data)
-    return _coded(_split(data, form), form), returns
+    return _split(data, form), returns
 
 
 def _with_feeds(data: bytes) -> tuple[bytes, bool | None]:
@@ -281,7 +286,7 @@ def _with_feeds(data: bytes) -> tuple[bytes, bool | None]:
 
 
 def _split(data: bytes, form: _Form) -> _Block:
-    """Records of one block, by pyarrow; those with another number of fields by the csv module."""
+    """Records of one block, by pyarrow, which codes as it splits; those with another number of fields by the csv module."""
     import pyarrow as pa
     import pyarrow.csv as pacsv
 
@@ -295,6 +300,10 @@ def _split(data: bytes, form: _Form) -> _Block:
         return "skip"
 
     names = [str(i) for i in range(len(form.header))]
+    words = pa.dictionary(pa.int32(), pa.string())
+    types = {
+        n: words if coded else pa.string() for n, coded in zip(names, form.coded or [False] * len(names), strict=True)
+    }
     table = pacsv.read_csv(
         pa.py_buffer(data),
         read_options=pacsv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
@@ -305,7 +314,7 @@ def _split(data: bytes, form: _Form) -> _Block:
             double_quote=True,
             invalid_row_handler=set_aside,
         ),
-        convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+        convert_options=pacsv.ConvertOptions(column_types=types, strings_can_be_null=False, check_utf8=False),
     )
     if table.num_rows + len(odd) != structure.records or len(odd) > max(LOOKED_AT, structure.records // 4):
         raise _Unsure
@@ -313,6 +322,7 @@ def _split(data: bytes, form: _Form) -> _Block:
     columns = [_whole(c) for c in table.columns]
     if irregular:
         columns = [_inserted(c, i, irregular) for i, c in enumerate(columns)]
+    columns = [_narrow(c) if _is_dictionary(c) else c for c in columns]
     mangled = 0 if data.isascii() else len(re.findall(rb"\xc3\x83[\xc2\xc3]|\xc3\xa2\xe2\x82\xac", data))
     return _Block(columns, structure, irregular, mangled)
 
@@ -322,7 +332,7 @@ def _structure(data: bytes, delimiter: str) -> _Structure:
     raw = np.frombuffer(data, dtype=np.uint8)
     lines = None
     if b'"' in data:
-        marks = np.flatnonzero((raw == ord('"')) | (raw == ord("\n")))
+        marks = _quotes_and_feeds(raw)
         quoted = raw[marks] == ord('"')
         inside = np.cumsum(quoted, dtype=np.int32) & 1
         if inside[-1] or not beside_quotes(raw, marks[quoted], delimiter):
@@ -340,6 +350,17 @@ def _structure(data: bytes, delimiter: str) -> _Structure:
     if int(np.diff(ends, prepend=-1).max()) > LARGEST_CELL:
         raise _Unsure
     return _Structure(len(ends), lines, len(feeds), ends)
+
+
+def _quotes_and_feeds(raw: np.ndarray) -> np.ndarray:
+    """Places of quotes and line feeds, some bytes at a time: what is made on the way stays in the processor's cache."""
+    found = [_NONE]
+    for start in range(0, len(raw), SCANNED):
+        piece = raw[start : start + SCANNED]
+        mask = piece == ord('"')
+        mask |= piece == ord("\n")
+        found.append(np.flatnonzero(mask) + start)
+    return np.concatenate(found)
 
 
 def _cells(data: bytes, ends: np.ndarray, at: int, delimiter: str) -> list[str]:
@@ -363,28 +384,31 @@ def _inserted(column: pa.Array, place: int, irregular: dict[int, list[str]]) -> 
         np.array(list(irregular)) - np.arange(len(irregular)),
         np.arange(len(cells)) + len(column),
     )
-    return pa.concat_arrays([column, pa.array(cells, type=pa.string())]).take(pa.array(order))
+    text = column.cast(pa.string())
+    whole = pa.concat_arrays([text, pa.array(cells, type=pa.string())]).take(pa.array(order))
+    return whole.dictionary_encode() if _is_dictionary(column) else whole
 
 
-def _worth_coding(block: _Block) -> tuple[bool, ...]:
-    """Columns with few distinct words."""
+def _some_coded(block: _Block) -> _Block:
+    """The first block, with columns of few distinct words coded."""
     most = max(2, CODED_SHARE * block.structure.records)
-    return tuple(len(c.dictionary_encode().dictionary) <= most for c in block.columns)
+    made = [c.dictionary_encode() for c in block.columns]
+    columns = [_narrow(m) if len(m.dictionary) <= most else c for c, m in zip(block.columns, made, strict=True)]
+    return replace(block, columns=columns)
 
 
-def _coded(block: _Block, form: _Form) -> _Block:
-    coded = form.coded or (False,) * len(form.header)
-    columns = [_encoded(c) if yes else c for c, yes in zip(block.columns, coded, strict=True)]
-    return _Block(columns, block.structure, block.irregular, block.mangled)
+def _is_dictionary(column: pa.Array) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_dictionary(column.type))
 
 
-def _encoded(column: pa.Array) -> pa.DictionaryArray:
+def _narrow(column: pa.DictionaryArray) -> pa.DictionaryArray:
     """Words and codes, in as few bytes a code as hold them."""
     import pyarrow as pa
 
-    made = column.dictionary_encode()
-    size = next(t for t in (pa.int8(), pa.int16(), pa.int32()) if len(made.dictionary) < 1 << (t.bit_width - 1))
-    return pa.DictionaryArray.from_arrays(made.indices.cast(size), made.dictionary)
+    size = next(t for t in (pa.int8(), pa.int16(), pa.int32()) if len(column.dictionary) < 1 << (t.bit_width - 1))
+    return pa.DictionaryArray.from_arrays(column.indices.cast(size), column.dictionary)
 
 
 def _outlined(
