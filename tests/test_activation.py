@@ -138,6 +138,17 @@ def test_row_counts_and_hashes_reconcile(made, fitted, tmp_path):
     assert rows["hubspot_companies.csv"] == rows["salesforce_accounts.csv"] == len(fitted[2])
 
 
+def test_files_of_other_steps_are_listed_with_hash_and_made_harmless_with_or_without_tiers(made, fitted, tmp_path):
+    extra = {"query.sql": ("a query", "SELECT 1\n"), "levels.csv": ("levels", pd.DataFrame({"level": ["=1+1", "b"]}))}
+    for folder, usable in ((tmp_path / "with", True), (tmp_path / "without", False)):
+        model = replace(fitted[0], verdict="usable" if usable else "no-usable-ranking")
+        files = write(made, fitted, folder, extra=extra, model=model).files.set_index("file")
+        assert hashlib.sha256(b"SELECT 1\n").hexdigest() == files.loc["query.sql", "sha256"]
+        assert files.loc["levels.csv", "rows"] == 2
+        assert read(folder, "levels.csv")["level"].tolist() == ["1+1", "b"]
+        assert json.loads((folder / "files.json").read_text())["usable"] is usable
+
+
 def test_writing_twice_gives_the_same_bytes(made, fitted, tmp_path):
     one = write(made, fitted, tmp_path / "one").files["sha256"].tolist()
     shuffled = replace(made, accounts=made.accounts.sample(frac=1, random_state=1))

@@ -9,11 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from icplab.core.schema import ARTEFACTS, DOCUMENTS
 from icplab.core.store import Store
-from icplab.step import STEPS
+from icplab.step import STEPS, open_step
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -91,6 +92,18 @@ def test_the_same_input_gives_the_same_bytes_elsewhere(run, tmp_path):
 def test_the_planted_segments_are_on_the_map(store):
     assert store.read_json("segmentation")["verdict"] == "natural"
     assert len(store.read("segments")) == 4
+
+
+def test_the_query_among_the_activation_files_gives_the_map_again(run, store, tmp_path):
+    step = open_step("60_activation", workspace=str(ROOT / "data" / "sample"), run=str(tmp_path / "again"))
+    with duckdb.connect() as connection:
+        connection.register("accounts", step.accounts)
+        told = connection.execute((run / "activation" / "segment_assigner.sql").read_text(encoding="utf-8")).df()
+    told = told.sort_values("account_id")
+    map_of_run = store.read("account_segments").sort_values("account_id")
+    assert told["account_id"].tolist() == map_of_run["account_id"].tolist()
+    assert told["segment_id"].tolist() == map_of_run["segment_id"].tolist()
+    assert (run / "activation" / "segment_formulas.json").exists()
 
 
 def test_every_account_has_one_segment_one_score_and_a_tier(store):

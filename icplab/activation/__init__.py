@@ -6,13 +6,14 @@ or a CRM could take for a formula is made harmless and counted; identifiers are 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from icplab.activation.crm import company_audience, hubspot_companies, people_audience, salesforce_accounts
-from icplab.activation.files import no_files, write_index, write_table
+from icplab.activation.files import no_files, write_index, write_table, write_text
 from icplab.activation.found import findings
 from icplab.activation.plays import (
     account_plays,
@@ -73,6 +74,7 @@ def write_files(
     *,
     owners: pd.DataFrame | None = None,
     contacts: pd.DataFrame | None = None,
+    extra: Mapping[str, tuple[str, pd.DataFrame | str]] | None = None,
 ) -> Activation:
     """Write the activation files of a run.
 
@@ -85,6 +87,8 @@ def write_files(
     folder : made when it is not there; files of the same name are replaced
     owners : canonical table; reads owner and capacity
     contacts : canonical table; read only when [privacy] contacts is true, and then written as hashes of addresses
+    extra : further files of other steps, such as the assigner of segments: name to what it is and its table or text. They are
+        written without a usable ranking too
 
     Returns
     -------
@@ -98,8 +102,9 @@ def write_files(
     folder.mkdir(parents=True, exist_ok=True)
     rows, unsafe, refused = prepare_rows(scores, accounts, account_segments, model)
     cells = plan_cells(rows, settings.playbook)
+    more = [f for name, (what, content) in (extra or {}).items() for f in _write_extra(name, what, content, folder)]
     if not model.usable or not rows["tier"].isin(RANKED).any():
-        files = no_files()
+        files = pd.DataFrame(more).sort_values("file", ignore_index=True) if more else no_files()
         write_index(files, model, folder, usable=False)
         return Activation(files, cells, unsafe, refused, False)
     tables = {
@@ -132,7 +137,13 @@ def write_files(
         )
     written = [f for name, (what, t) in tables.items() for f in write_table(t, name, what, folder)]
     written += [*write_scorecard(model, folder), write_routing(routing_rules(cells), model, folder)]
-    files = pd.DataFrame(written)
+    files = pd.DataFrame([*written, *more])
     files = files.sort_values("file", ignore_index=True)
     write_index(files, model, folder, usable=True)
     return Activation(files, cells, unsafe, refused, True)
+
+
+def _write_extra(name: str, what: str, content: pd.DataFrame | str, folder: Path) -> list[dict]:
+    if isinstance(content, str):
+        return [write_text(content, name, what, "", folder)]
+    return write_table(make_safe(content), name, what, folder)

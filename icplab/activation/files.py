@@ -34,6 +34,12 @@ def write_table(table: pd.DataFrame, name: str, what: str, folder: Path) -> list
     return written
 
 
+def write_text(text: str, name: str, what: str, note: str, folder: Path) -> dict:
+    """Write a text, lines ending in \\n on every system; its row for the index."""
+    (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    return {"file": name, "what": what, "rows": 1, "sha256": sha256_of(folder / name), "note": note}
+
+
 def no_files() -> pd.DataFrame:
     return pd.DataFrame({"file": [], "what": [], "rows": [], "sha256": [], "note": []}).astype({"rows": "int64"})
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from icplab.activation.dialects import DIALECTS, PROVED, card_in
+from icplab.activation.files import write_text
 from icplab.activation.formulas import field_names, hubspot_rules, salesforce_fields
 from icplab.core.model import Model, points_table, win_probability
-from icplab.core.store import sha256_of
 
 
 def card(model: Model) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def write_scorecard(model: Model, folder: Path) -> list[dict]:
         text = card_in(dialect, model)
         note = "equal to the last point on this engine" if dialect in PROVED else "transpiled and parsed back, not run"
         what = f"the scorecard as SQL for {DIALECTS[dialect]}"
-        written.append(_write_text(folder / f"scorecard_{dialect}.sql", text, what, note))
+        written.append(write_text(text, f"scorecard_{dialect}.sql", what, note, folder))
     fields = salesforce_fields(model)
     content = {"model_version": model.version, "as_of": model.as_of, "inputs": field_names(model), "fields": fields}
     note = "not run on the platform; compiled size is shown there by Check Syntax"
@@ -48,10 +48,5 @@ def write_scorecard(model: Model, folder: Path) -> list[dict]:
     return written
 
 
-def _write_text(path: Path, text: str, what: str, note: str) -> dict:
-    path.write_text(text, encoding="utf-8", newline="\n")
-    return {"file": path.name, "what": what, "rows": 1, "sha256": sha256_of(path), "note": note}
-
-
 def _write_json(path: Path, content: dict, what: str, note: str) -> dict:
-    return _write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", what, note)
+    return write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", path.name, what, note, path.parent)

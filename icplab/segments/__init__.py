@@ -17,6 +17,7 @@ from icplab.segments.draft import (
     locate_best_customers,
     read_draft,
 )
+from icplab.segments.files import assigner_files
 from icplab.segments.filters import list_exceptions, summarise_exceptions, write_filters
 from icplab.segments.fit import Segmentation, fit_segments, measure_stability
 from icplab.segments.formula import write_formulas, write_points, write_sql
@@ -36,6 +37,7 @@ __all__ = [
     "Told",
     "agreement_of",
     "assign_segments",
+    "assigner_files",
     "compare_draft",
     "compare_scores",
     "continue_segments",

@@ -114,14 +114,19 @@ def _salesforce_conditions(condition: Mapping) -> list[str]:
     """One condition as the one or two lines of a list view; several values of a line, set off by commas, mean any of them."""
     field = _SALESFORCE.get(condition["trait"], f"{condition['trait']}__c")
     operator, values = condition["operator"], condition["values"]
-    if operator == "between":
-        return [f"{field} greater or equal {values[0]:.15g}", f"{field} less than {values[1]:.15g}"]
-    if operator in ("from", "below"):
-        return [f"{field} {'greater or equal' if operator == 'from' else 'less than'} {values[0]:.15g}"]
+    borders = _borders(condition, "greater or equal", "less than")
+    if borders:
+        return [f"{field} {word} {value:.15g}" for word, value in borders]
     if operator == "is":
         return [f"{field} equals {'True' if values[0] == YES else 'False'}"]
     word = "includes" if operator == "contains" else "equals"
     return [f"{field} {word} {','.join(_listed(v) for v in values)}"]
+
+
+def _borders(condition: Mapping, at_least: str, below: str) -> list[tuple[str, float]]:
+    """The one or two comparisons of a condition on a number, in the words of a CRM or database; none on other traits."""
+    words = {"between": (at_least, below), "from": (at_least,), "below": (below,)}.get(condition["operator"], ())
+    return [(word, float(value)) for word, value in zip(words, condition["values"], strict=False)]
 
 
 def _listed(value: object) -> str:
@@ -143,10 +148,9 @@ def _hubspot(conditions: list[dict], needed: int) -> str:
 def _hubspot_condition(condition: Mapping) -> str:
     field = _HUBSPOT.get(condition["trait"], condition["trait"])
     operator, values = condition["operator"], condition["values"]
-    if operator == "between":
-        return f"{field} is greater than or equal to {values[0]:.15g} AND {field} is less than {values[1]:.15g}"
-    if operator in ("from", "below"):
-        return f"{field} is {'greater than or equal to' if operator == 'from' else 'less than'} {values[0]:.15g}"
+    borders = _borders(condition, "greater than or equal to", "less than")
+    if borders:
+        return " AND ".join(f"{field} is {word} {value:.15g}" for word, value in borders)
     if operator == "is":
         return f"{field} is equal to {'True' if values[0] == YES else 'False'}"
     listed = ", ".join('"' + str(v).replace('"', '\\"') + '"' for v in values)
@@ -165,13 +169,14 @@ def _sql(conditions: list[dict], needed: int) -> str:
 def _sql_condition(condition: Mapping) -> str:
     column = '"' + condition["trait"].replace('"', '""') + '"'
     operator, values = condition["operator"], condition["values"]
-    if operator == "between":
-        return f"({column} >= {float(values[0])!r} AND {column} < {float(values[1])!r})"
-    if operator in ("from", "below"):
-        return f"{column} {'>=' if operator == 'from' else '<'} {float(values[0])!r}"
+    borders = _borders(condition, ">=", "<")
+    if borders:
+        said = " AND ".join(f"{column} {word} {value!r}" for word, value in borders)
+        return said if len(borders) == 1 else f"({said})"
     if operator == "is":
         return column if values[0] == YES else f"NOT {column}"
     texts = ["'" + str(v).replace("'", "''") + "'" for v in values]
     if operator == "contains":
-        return f"position(';' || {texts[0]} || ';' IN ';' || {column} || ';') > 0"
+        found = " OR ".join(f"position(';' || {t} || ';' IN ';' || {column} || ';') > 0" for t in texts)
+        return found if len(texts) == 1 else f"({found})"
     return f"{column} IN ({', '.join(texts)})"

@@ -11,24 +11,44 @@ import pandas as pd
 
 from icplab.core.schema import UNASSIGNED
 from icplab.segments.blocks import OTHER, YES, read_blocks
+from icplab.segments.refine import Candidates, Choice, Filter, Price, improve_filter
 
 MAX_CONDITIONS = 4
 DESCRIBABLE = 0.6  # F1 below which a filter does not describe the segment
 CUTS = 15  # candidate borders per number
 BEAM = 12  # partial filters kept per length
-MAX_SET = 4  # levels in one "is one of"
+SEEDS = 6  # filters of the beam that are then improved condition by condition
+MAX_SET = 4  # levels in one "is one of" before that
 PLAIN_BONUS = 0.02  # F1 that "at least m of" must gain over "all of", which is easier to read
 SHORT_BONUS = 0.005  # F1 that a further condition must gain
 RULE_ACCOUNTS = 20_000
+_PRICE = Price(SHORT_BONUS, PLAIN_BONUS, MAX_CONDITIONS)
 
 
 @dataclass(frozen=True)
 class _Atoms:
-    """Candidate conditions: 0/1 per account, what they say, and which trait they are about."""
+    """Candidate conditions: 0/1 per account, what they say, and which trait they are about.
 
-    holds: np.ndarray  # (n, m)
+    The first `len(conditions)` columns are single conditions; those after them are lists of the conditions in `lists`.
+    """
+
+    holds: np.ndarray  # (n, m + lists)
     conditions: list[dict]
-    trait: np.ndarray  # (m,) code of the trait
+    trait: np.ndarray  # (m + lists,) code of the trait
+    lists: tuple[Choice, ...] = ()
+
+    def choice(self, place: int) -> Choice:
+        """The single conditions that a column joins."""
+        m = len(self.conditions)
+        return (place,) if place < m else self.lists[place - m]
+
+    def together(self, operator: str) -> tuple[np.ndarray, ...]:
+        """Places of the single conditions with an operator, per column of the account table."""
+        of: dict[str, list[int]] = {}
+        for a, condition in enumerate(self.conditions):
+            if condition["operator"] == operator:
+                of.setdefault(condition["trait"], []).append(a)
+        return tuple(np.array(places) for places in of.values() if len(places) > 1)
 
 
 def describe_segments(accounts: pd.DataFrame, assignments: pd.DataFrame, assigner: Mapping) -> pd.DataFrame:
@@ -86,7 +106,8 @@ def _holds(condition: Mapping, values: pd.Series) -> pd.Series:
         return values.isin(wanted)
     if operator == "is":
         return (values == (wanted[0] == YES)).fillna(False).astype(bool)
-    return (";" + values.fillna("") + ";").str.contains(f";{wanted[0]};", regex=False)
+    listed = ";" + values.fillna("") + ";"
+    return pd.concat([listed.str.contains(f";{w};", regex=False) for w in wanted], axis=1).any(axis=1)
 
 
 def _atoms(frame: pd.DataFrame, recipe: Mapping) -> _Atoms:
@@ -156,14 +177,25 @@ def _ranges(trait: str, values: np.ndarray, edges: list[float] | None = None) ->
 
 def _describe(atoms: _Atoms, inside: np.ndarray, counted: np.ndarray) -> dict:
     """The filter with the best F1, all-of preferred to at-least-m-of, shorter to longer."""
-    atoms = _with_sets(atoms, inside, counted)
     if not atoms.conditions or inside.all() or not inside.any():
         return _told([], 0, np.ones(len(inside), dtype=bool), inside)
     # Large markets: every so-many-th account, evenly over the sorted ids.
     step = max(1, len(inside) // RULE_ACCOUNTS)
-    chosen, needed = _search(atoms.holds[::step], inside[::step].astype(np.float32), atoms.trait)
-    passed = atoms.holds[:, chosen].sum(axis=1) >= needed
-    return _told([atoms.conditions[a] for a in chosen], needed, passed, inside)
+    few, member = _Atoms(atoms.holds[::step], atoms.conditions, atoms.trait), inside[::step].astype(np.float32)
+    found = _search(_with_sets(few, member > 0, counted[::step]), member)
+    candidates = Candidates(few.holds, few.trait, few.together("is one of"), few.together("contains"))
+    improved = [improve_filter(f, candidates, member, _PRICE) for f in found]
+    best = max(improved, key=lambda f: f.worth)
+    passed = sum(atoms.holds[:, list(c)].max(axis=1) for c in best.lists) >= best.needed
+    return _told([_joined(atoms, c) for c in best.lists], best.needed, passed, inside)
+
+
+def _joined(atoms: _Atoms, choice: Choice) -> dict:
+    """Single conditions on one trait as one condition with a list of values."""
+    first = atoms.conditions[choice[0]]
+    if len(choice) == 1:
+        return first
+    return {**first, "values": sorted(atoms.conditions[a]["values"][0] for a in choice)}
 
 
 def _band(assigner: Mapping, position: int, frame: pd.DataFrame, inside: np.ndarray) -> dict:
@@ -180,43 +212,37 @@ def _band(assigner: Mapping, position: int, frame: pd.DataFrame, inside: np.ndar
 
 
 def _with_sets(atoms: _Atoms, inside: np.ndarray, counted: np.ndarray) -> _Atoms:
-    """Adds "is one of" sets: the levels of a category, most over-represented first, while they are over-represented."""
-    sets: dict[str, list[int]] = {}
-    for a, condition in enumerate(atoms.conditions):
-        if condition["operator"] == "is one of":
-            sets.setdefault(condition["trait"], []).append(a)
+    """Adds lists: the levels of a category, or tools of a stack, most over-represented first, while they are over-represented."""
     base = inside[counted].mean() if counted.any() else 0.0
-    holds, conditions, trait = [atoms.holds], list(atoms.conditions), list(atoms.trait)
-    for members in sets.values():
+    holds, trait, lists = [atoms.holds], list(atoms.trait), []
+    for members in (*atoms.together("is one of"), *atoms.together("contains")):
         among = atoms.holds[:, members]
         share = (among * inside[:, None]).sum(axis=0) / np.maximum(among.sum(axis=0), 1)
-        ranked = [members[i] for i in np.argsort(-share, kind="stable") if share[i] > base]
+        ranked = [int(members[i]) for i in np.argsort(-share, kind="stable") if share[i] > base]
         for size in range(2, min(MAX_SET, len(ranked)) + 1):
             holds.append(atoms.holds[:, ranked[:size]].max(axis=1, keepdims=True))
-            levels = sorted(atoms.conditions[a]["values"][0] for a in ranked[:size])
-            conditions.append({**atoms.conditions[ranked[0]], "values": levels})
+            lists.append(tuple(sorted(ranked[:size])))
             trait.append(atoms.trait[ranked[0]])
-    return _Atoms(np.hstack(holds), conditions, np.array(trait))
+    return _Atoms(np.hstack(holds), atoms.conditions, np.array(trait), tuple(lists))
 
 
-def _search(holds: np.ndarray, inside: np.ndarray, trait: np.ndarray) -> tuple[list[int], int]:
-    """Beam search over sets of conditions and how many of them must hold."""
+def _search(atoms: _Atoms, inside: np.ndarray) -> list[Filter]:
+    """Beam search over sets of conditions and how many of them must hold: the best of all lengths."""
     beam: list[tuple[int, ...]] = [()]
-    best: tuple[float, tuple[int, ...], int] = (-1.0, (), 1)
+    found: list[Filter] = []
     for length in range(1, MAX_CONDITIONS + 1):
-        worth = _worth(holds, inside, trait, beam, length)  # (beam, needed, conditions)
+        worth = _worth(atoms.holds, inside, atoms.trait, beam, length)  # (beam, needed, conditions)
         seen: dict[tuple[int, ...], tuple[float, int]] = {}
         for b, needed, a in _largest(worth, BEAM * length * 2):
             key = tuple(sorted((*beam[b], a)))
             if worth[b, needed, a] > seen.get(key, (0.0, 0))[0]:
                 seen[key] = (float(worth[b, needed, a]), needed + 1)
         ranked = sorted(seen.items(), key=lambda item: (-item[1][0], item[0]))[:BEAM]
+        found += [Filter(tuple(atoms.choice(a) for a in key), m, w) for key, (w, m) in ranked]
         if not ranked:
             break
-        if ranked[0][1][0] > best[0] + 1e-9:
-            best = (ranked[0][1][0], ranked[0][0], ranked[0][1][1])
         beam = [key for key, _ in ranked]
-    return list(best[1]), best[2]
+    return sorted(found, key=lambda f: -f.worth)[:SEEDS]
 
 
 def _worth(
@@ -282,7 +308,8 @@ def _condition_text(condition: Mapping) -> str:
         return f"{trait} from {shown[0]} to below {shown[1]}"
     if operator == "is one of":
         return f"{trait} is {' or '.join(shown)}"
-    return f"{trait} {operator} {shown[0]}"
+    several = operator == "contains" and len(shown) > 1
+    return f"{trait} {operator} any of {', '.join(shown)}" if several else f"{trait} {operator} {shown[0]}"
 
 
 def _plain(value: object) -> str:
