@@ -195,6 +195,21 @@ class TestLeaks:
         assert row["flags"] == "suspicious"
         assert not row["quarantined"]
 
+    @pytest.mark.parametrize("deals", [16, 60])
+    def test_the_luck_of_a_few_deals_accuses_no_column(self, deals):
+        rng = np.random.default_rng(deals)
+        ids = [f"A{i:03d}" for i in range(deals)]
+        names = [f"column_{i:03d}" for i in range(150)]
+        drawn = {c: pd.Series(rng.random(deals) < 0.5, dtype="boolean").mask(rng.random(deals) < 0.3) for c in names}
+        accounts = pd.DataFrame({"account_id": ids, "family_id": ids, **drawn})
+        opportunities = empty_opportunities(ids, rng.permuted(np.repeat(["won", "lost"], deals // 2)))
+        opportunities["created_at"] = AS_OF - pd.to_timedelta(rng.integers(100, 700, deals), unit="D")
+        catalogue = pd.concat([one_trait(c, "flag") for c in names], ignore_index=True)
+        audit = traits.audit_leaks(opportunities, accounts, catalogue, Settings(), as_of=AS_OF)
+        assert len(audit) == len(names)
+        assert audit["quarantined"].mean() <= 0.02
+        assert (audit["flags"] == "suspicious").mean() <= 0.02
+
 
 class TestProfiles:
     def test_every_segment_has_one_that_is_plain_json(self, clean):

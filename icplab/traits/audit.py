@@ -29,6 +29,7 @@ INCONSISTENT = 3.0  # standard errors between open opportunities and what their 
 # Wins close sooner, so that among those still open fewer will be won than among those closed.
 OPEN_SHARE = 0.8
 MISSING_AUC = 0.60  # from which a blank tells won from lost too well to be an accident
+ACCIDENT = 3.5  # standard errors beyond which a telling blank, a collapse or a strong trait is no luck of a dozen deals
 CHANGED = 0.10  # share of won records whose column was written at or after the close
 CHANGED_Z = 4.0
 EARLY, LATE = 0.20, 0.05  # distance of the AUC from one half in the earlier and the later cohorts: a collapse
@@ -156,12 +157,20 @@ def _fill(values: pd.Series, status: pd.Series) -> dict:
     filled = values.notna()
     share = filled.groupby(status.to_numpy()).mean()
     won, lost = share.get("won", np.nan), share.get("lost", np.nan)
+    wins, losses = int((status == "won").sum()), int((status == "lost").sum())
+    pooled = (won * wins + lost * losses) / max(wins + losses, 1)
     return {
         "fill_won": won,
         "fill_lost": lost,
         "fill_open": share.get("open", np.nan),
         "missing_auc": 0.5 + abs(won - lost) / 2,
+        "missing_z": abs(won - lost) / _error_of_difference(pooled, wins, losses),
     }
+
+
+def _error_of_difference(share: float, one: int, other: int) -> float:
+    """Standard error of the difference of two shares that are equal; of nothing it is infinite."""
+    return float(np.sqrt(max(share * (1 - share), 1e-12) * (1 / one + 1 / other))) if one and other else np.inf
 
 
 def _separation(trait: Trait, values: pd.Series, rows: pd.DataFrame) -> dict:
@@ -180,12 +189,21 @@ def _separation(trait: Trait, values: pd.Series, rows: pd.DataFrame) -> dict:
         codes = np.where(x.any(axis=1), x.argmax(axis=1), -1).astype(float)
         best = pd.Series(won).groupby(codes).transform("mean").to_numpy(dtype=float)
         auc = _auc(best, won)
-    result = {"auc": max(auc, 1 - auc), "information_value": _information_value(codes, won)}
+    result = {"auc": max(auc, 1 - auc), "auc_z": abs(auc - 0.5) / _auc_error(won)}
+    result["information_value"] = _information_value(codes, won)
     created = rows["created_at"][closed]
     late = (created > created.median()).to_numpy() if created.notna().any() else np.zeros(len(won), bool)
     halves = [_auc(best[half], won[half]) for half in (~late, late)] if late.any() else [np.nan, np.nan]
     turn = 1 if np.isnan(halves[0]) or halves[0] >= 0.5 else -1
-    return {**result, "early_auc": 0.5 + turn * (halves[0] - 0.5), "late_auc": 0.5 + turn * (halves[1] - 0.5)}
+    early, late_auc = (0.5 + turn * (h - 0.5) for h in halves)
+    error = np.hypot(_auc_error(won[~late]), _auc_error(won[late]))
+    return {**result, "early_auc": early, "late_auc": late_auc, "collapse_z": (early - late_auc) / error}
+
+
+def _auc_error(won: NDArray[np.bool_]) -> float:
+    """Standard error of the AUC of a score that says nothing (Mann-Whitney, no ties: the most it can be)."""
+    wins, losses = int(won.sum()), int((~won).sum())
+    return float(np.sqrt((wins + losses + 1) / (12 * wins * losses))) if wins and losses else np.inf
 
 
 def _auc(score: Floats, won: NDArray[np.bool_]) -> float:
@@ -273,11 +291,10 @@ def _history(trait: Trait, rows: pd.DataFrame, values: pd.Series, field_history:
     if not won.any() or not lost.any():
         return nothing
     n_won, n_lost, pooled = won.sum(), lost.sum(), after[won | lost].mean()
-    error = np.sqrt(max(pooled * (1 - pooled), 1e-12) * (1 / n_won + 1 / n_lost))
     return {
         "changed_won": float(after[won].mean()),
         "changed_lost": float(after[lost].mean()),
-        "changed_z": float((after[won].mean() - after[lost].mean()) / error),
+        "changed_z": float((after[won].mean() - after[lost].mean()) / _error_of_difference(pooled, n_won, n_lost)),
     }
 
 
@@ -286,9 +303,11 @@ def _decide(audit: pd.DataFrame, signed: set[str]) -> pd.DataFrame:
     history = (audit["changed_won"] >= CHANGED) & (audit["changed_z"] > CHANGED_Z)
     pipeline = audit["open_z"] > INCONSISTENT
     before = audit["fill_held_z"] > INCONSISTENT  # open ones hold the winners' fill already
-    blank = (audit["missing_auc"] >= MISSING_AUC) & ~(before & ~(audit["fill_open_z"] > INCONSISTENT))
+    blank = (audit["missing_auc"] >= MISSING_AUC) & (audit["missing_z"] > ACCIDENT)
+    blank &= ~(before & ~(audit["fill_open_z"] > INCONSISTENT))
     blank |= audit["fill_open_z"] > INCONSISTENT
     collapse = (audit["early_auc"] - 0.5 >= EARLY) & ((audit["late_auc"] - 0.5).abs() <= LATE)
+    collapse &= audit["collapse_z"] > ACCIDENT
     words = {
         "its history shows values written at or after the close, more often for won opportunities": history,
         "open opportunities do not hold the share of it that their cohorts' wins lead to expect": pipeline,
@@ -300,7 +319,7 @@ def _decide(audit: pd.DataFrame, signed: set[str]) -> pd.DataFrame:
     audit["signed"] = timing & audit["trait"].isin(signed)
     audit["quarantined"] = timing & ~audit["signed"]
     looks = (audit["auc"] > SUSPICIOUS_AUC) | (audit["information_value"] > SUSPICIOUS_IV)
-    suspicious = looks | audit["trait"].str.contains(TELLING)
+    suspicious = (looks & (audit["auc_z"] > ACCIDENT)) | audit["trait"].str.contains(TELLING)
     lost_like = (audit["fill_open_z"] > INCONSISTENT) & ~before
     marks = {
         "leak": audit["quarantined"] & (history | pipeline | collapse | lost_like),
