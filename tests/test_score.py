@@ -145,11 +145,11 @@ def test_the_short_form_of_large_files_gives_the_same_points_values_and_tiers(ki
             "industry": pd.array(rng.choice(["Retail", "Software", "Space", None], 3000), dtype="str"),
         }
     )
+    monkeypatch.setattr(score_large, "BLOCK", 700)
     if kind == "by block":
-        frame = frame.astype({"employees": "str"})  # text cannot be read by the query as it stands
-        monkeypatch.setattr(score_large, "BLOCK", 700)
+        frame = frame.astype({"employees": "str"})  # text cannot be read as numbers as it stands
     path, out = tmp_path / "accounts.parquet", tmp_path / "scored.parquet"
-    frame.to_parquet(path, index=False)
+    frame.to_parquet(path, index=False, row_group_size=1000)
     slow = score_file(path, model)
     counted = score_large.score_parquet(path, model, input_kinds(model), out)
     short = pd.read_parquet(out).astype({"account_id": "str"})
@@ -157,7 +157,9 @@ def test_the_short_form_of_large_files_gives_the_same_points_values_and_tiers(ki
     assert short[columns].astype("str").equals(slow.scores[columns].astype("str").reset_index(drop=True))
     assert short["points"].tolist() == slow.scores["points"].tolist()
     for column in ("win_probability", "expected_value"):
-        assert np.allclose(short[column], slow.scores[column], atol=0.011 if column == "expected_value" else 2e-6)
+        exact = kind != "by block"
+        tolerance = 0.0 if exact else 0.011 if column == "expected_value" else 2e-6
+        assert np.allclose(short[column], slow.scores[column], rtol=0, atol=tolerance)
     assert counted.tiers == slow.scores["tier"].value_counts().to_dict()
     assert counted.unseen == slow.unseen
     assert set(counted.unknown) | {names[1]} == set(slow.unknown) | {names[1]}
@@ -167,6 +169,27 @@ def test_the_short_form_refuses_an_account_that_is_there_twice(model, tmp_path):
     from icplab.run.score_large import score_parquet
 
     path = tmp_path / "accounts.parquet"
-    pd.DataFrame({"account_id": ["A", "A", "B"]}).to_parquet(path)
-    with pytest.raises(BadInput, match="ICP-E042"):
+    for ids in (["A", "A", "B"], ["A", "B", "A"], ["B", "C", "A", "C"]):
+        pd.DataFrame({"account_id": ids}).to_parquet(path, row_group_size=2)
+        with pytest.raises(BadInput, match="ICP-E042"):
+            score_parquet(path, model, input_kinds(model), tmp_path / "out.parquet")
+        assert not (tmp_path / "out.parquet").exists()
+    pd.DataFrame({"account_id": ["B", None, "A"]}).to_parquet(path)
+    with pytest.raises(BadInput, match="ICP-E043"):
         score_parquet(path, model, input_kinds(model), tmp_path / "out.parquet")
+
+
+def test_the_short_form_keeps_the_order_of_the_file_and_takes_ids_in_any_order(model, tmp_path):
+    from icplab.run.score_large import score_parquet
+
+    path, out = tmp_path / "accounts.parquet", tmp_path / "out.parquet"
+    ids = [f"A{i * 7 % 101:03d}" for i in range(101)]
+    pd.DataFrame({"account_id": ids}).to_parquet(path, row_group_size=10)
+    score_parquet(path, model, input_kinds(model), out)
+    assert pd.read_parquet(out)["account_id"].tolist() == ids
+    pd.DataFrame({"account_id": pd.Categorical(ids)}).to_parquet(path)
+    score_parquet(path, model, input_kinds(model), tmp_path / "coded.parquet")
+    assert pd.read_parquet(tmp_path / "coded.parquet")["account_id"].tolist() == ids
+    pd.DataFrame({"account_id": pd.Series([], dtype="str")}).to_parquet(path)
+    assert score_parquet(path, model, input_kinds(model), tmp_path / "none.parquet").tiers == {}
+    assert len(pd.read_parquet(tmp_path / "none.parquet")) == 0

@@ -1,29 +1,36 @@
 """Reads a large Parquet file of accounts and a frozen model, makes scores as Parquet without holding the file in memory.
 
-The scorecard runs as one query (`core.model.card_query`). Segments that come from a mixture are not a query: those accounts are
-read in blocks, and the same query runs on each block with their memberships.
+Texts are read as the dictionary codes that Parquet holds, and row groups are scored side by side (`core.model.score_block`). Where
+segments come from a mixture, or a trait has to be typed first, accounts are read in smaller blocks, and the scorecard runs as a
+query (`core.model.card_query`) on each block with its memberships.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from icplab.core.engine import open_engine
 from icplab.core.errors import BadInput, Problem
-from icplab.core.model import OTHER, Model, add_segments, card_query, with_posteriors
+from icplab.core.model import OTHER, Block, Model, Tally, add_segments, card_query, score_block, with_posteriors
 from icplab.core.model.sql import literal, quoted
 from icplab.features import type_values
 from icplab.segments import assign_segments, posteriors_of
 
 LARGE = 1_000_000  # accounts from which only the columns below are written
-BLOCK = 131_072  # accounts per block where segments are a mixture
+BLOCK = 131_072  # accounts per block
+ROWS_WRITTEN = 1_048_576  # accounts per row group at most
 MEMORY, THREADS = "1GB", 2
 COLUMNS = ("account_id", "segment_id", "motion", "points", "win_probability", "expected_value", "tier")
 # Arrow types a trait of each kind may have to be read by the query as it stands.
@@ -71,42 +78,104 @@ def score_parquet(path: Path, model: Model, kinds: dict[str, str], out: Path) ->
     present = {t: k for t, k in kinds.items() if t in schema.names}
     whole = model.segments.get("kind", "whole") == "whole"
     natural = all(any(fits(schema.field(t).type) for fits in NATURAL[k]) for t, k in present.items())
-    with open_engine(threads=THREADS, memory_limit=MEMORY, folders=[path.parent, out.parent]) as connection:
-        _check_ids(connection, path)
-        if whole and natural:
-            source = (
-                f"select {', '.join(_read(model, schema, kinds))} from read_parquet({literal(str(path.resolve()))})"
-            )
-            connection.execute(f"create temp view accounts as {source}")
-            target = literal(str(out.resolve()))
-            connection.execute(
-                f"copy ({_written(model)}) to {target} (format parquet, compression zstd, compression_level 1)"
-            )
-        else:
-            _by_blocks(connection, path, model, kinds, out)
-        written = f"read_parquet({literal(str(out.resolve()))})"
-        tiers = dict(connection.execute(f"select tier, count(*) from {written} group by tier order by tier").fetchall())
-        unknown, unseen = _counts(connection, path, model, present)
-    return Counted(tiers, sorted(set(kinds) - set(present)), unknown, unseen)
+    beside = out.with_suffix(".part")
+    try:
+        scored = _by_columns if whole and natural else _by_blocks
+        counted = scored(path, model, kinds, beside)
+        os.replace(beside, out)
+    finally:
+        beside.unlink(missing_ok=True)
+    return counted
 
 
-def _read(model: Model, schema: pa.Schema, kinds: dict[str, str]) -> list[str]:
-    """Columns of the query's table `accounts`, absent ones unknown."""
-    types = {"number": "double", "flag": "boolean", "category": "varchar", "multi": "varchar"}
-    text = ("account_type",)
-    columns = ["account_id"]
-    columns += [quoted(c) if c in schema.names else f"cast(null as varchar) as {quoted(c)}" for c in text]
-    kind = "account_type" if "account_type" in schema.names else "''"
-    columns += [f"case when {kind} = 'customer' then 'expansion' else 'new' end as motion"]
-    columns += [f"{literal(model.segments.get('ids', ['S0'])[0])} as segment_id"]
-    for trait, as_kind in kinds.items():
-        if trait not in schema.names:
-            columns.append(f"cast(null as {types[as_kind]}) as {quoted(trait)}")
-        elif pa.types.is_floating(schema.field(trait).type):
-            columns.append(f"case when isnan({quoted(trait)}) then null else {quoted(trait)} end as {quoted(trait)}")
-        else:
-            columns.append(quoted(trait))
-    return columns
+def _by_columns(path: Path, model: Model, kinds: dict[str, str], out: Path) -> Counted:
+    """Row groups side by side, written in their order; ids in rising order need no search for doubles."""
+    with pq.ParquetFile(path) as file:
+        groups, names = file.num_row_groups, file.schema_arrow.names
+    read = [n for n in names if n in {"account_id", "account_type", *kinds}]
+    tally, rising, last = Tally(), True, None
+    writer = None
+    try:
+        for batches, counted, order in in_order(lambda g: _score_group(path, g, read, model, kinds), groups, THREADS):
+            for batch in batches:
+                writer = writer or _open_writer(out, batch.schema)
+                writer.write_batch(batch, row_group_size=ROWS_WRITTEN)
+            tally.add(counted)
+            first, end, sorted_ = order
+            rising = rising and sorted_ and (last is None or first is None or last < first)
+            last = end if end is not None else last
+        if writer is None:
+            writer = _open_writer(out, score_block(model, Block(_nothing(path, read), _segment(model)))[0].schema)
+    finally:
+        if writer is not None:
+            writer.close()
+    if not rising:
+        with open_engine(threads=THREADS, memory_limit=MEMORY, folders=[path.parent]) as connection:
+            _check_ids(connection, path)
+    present = {t for t in kinds if t in names}
+    return Counted(
+        dict(sorted(tally.tiers.items())),
+        sorted(set(kinds) - present),
+        {t: tally.blank[t] for t in kinds if tally.blank[t]},
+        dict(tally.unseen),
+    )
+
+
+def in_order(work: Callable[[int], Any], count: int, workers: int) -> Iterator[Any]:
+    """Results of `work(0)`, `work(1)`, … in that order, `workers` of them at a time and no more held than that."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(work, k) for k in range(min(workers, count)))
+        for k in range(count):
+            result = waiting.popleft().result()
+            if k + workers < count:
+                waiting.append(pool.submit(work, k + workers))
+            yield result
+
+
+def _score_group(
+    path: Path, group: int, read: list[str], model: Model, kinds: dict[str, str]
+) -> tuple[list[pa.RecordBatch], Tally, tuple[Any, Any, bool]]:
+    """One row group scored; with its first and last id, and whether its ids rise."""
+    texts = [n for n in read if n == "account_type" or kinds.get(n) in ("category", "multi")]
+    tally, scored, rising, first, last = Tally(), [], True, None, None
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        for batch in file.iter_batches(BLOCK, row_groups=[group], columns=read, use_threads=False):
+            block = Block(batch, _segment(model))
+            table, counted = score_block(model, block)
+            for trait in (t for t in kinds if t in read):
+                column = batch[trait]
+                floats = pa.types.is_floating(column.type)
+                counted.blank[trait] += int(np.isnan(block.number(trait)).sum()) if floats else column.null_count
+            tally.add(counted)
+            scored.append(table)
+            ids = table["account_id"]
+            if ids.null_count:
+                raise BadInput(
+                    Problem("ICP-E043", "is blank", file=path.name, column="account_id", count=ids.null_count)
+                )
+            start, end = ids[0].as_py(), ids[-1].as_py()
+            inside = bool(pc.all(pc.less(ids.slice(0, len(ids) - 1), ids.slice(1)), min_count=0).as_py())
+            rising = rising and inside and (last is None or last < start)
+            first, last = start if first is None else first, end
+    return scored, tally, (first, last, rising)
+
+
+def _segment(model: Model) -> str:
+    return str(model.segments.get("ids", ["S0"])[0])
+
+
+def _nothing(path: Path, read: list[str]) -> pa.RecordBatch:
+    """No account, with the columns of the file."""
+    schema = pq.ParquetFile(path).schema_arrow
+    return pa.RecordBatch.from_pylist([], schema=pa.schema([schema.field(n) for n in read]))
+
+
+def _open_writer(out: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Parquet with plain texts in it: dictionaries are how they are stored, not what they are."""
+    names = [n for n in schema.names if n != "account_id"]
+    return pq.ParquetWriter(
+        out, schema, compression="zstd", compression_level=1, use_dictionary=names, store_schema=False
+    )
 
 
 def _written(model: Model) -> str:
@@ -118,20 +187,27 @@ def _written(model: Model) -> str:
     )
 
 
-def _by_blocks(connection: Any, path: Path, model: Model, kinds: dict[str, str], out: Path) -> None:
+def _by_blocks(path: Path, model: Model, kinds: dict[str, str], out: Path) -> Counted:
     """Score block by block; every block is a table `accounts` with memberships."""
-    writer = None
-    query = _written(model)
-    try:
-        for market in _blocks(path, model, kinds):
-            connection.register("accounts", pa.Table.from_pandas(market, preserve_index=False))
-            table = connection.sql(query).to_arrow_table()
-            connection.unregister("accounts")
-            writer = writer or pq.ParquetWriter(out, table.schema, compression="zstd", compression_level=1)
-            writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()
+    names = pq.ParquetFile(path).schema_arrow.names
+    present = {t: k for t, k in kinds.items() if t in names}
+    writer, query = None, _written(model)
+    with open_engine(threads=THREADS, memory_limit=MEMORY, folders=[path.parent, out.parent]) as connection:
+        _check_ids(connection, path)
+        try:
+            for market in _blocks(path, model, kinds):
+                connection.register("accounts", pa.Table.from_pandas(market, preserve_index=False))
+                table = connection.sql(query).to_arrow_table()
+                connection.unregister("accounts")
+                writer = writer or pq.ParquetWriter(out, table.schema, compression="zstd", compression_level=1)
+                writer.write_table(table)
+        finally:
+            if writer is not None:
+                writer.close()
+        written = f"read_parquet({literal(str(out.resolve()))})"
+        tiers = dict(connection.execute(f"select tier, count(*) from {written} group by tier order by tier").fetchall())
+        unknown, unseen = _counts(connection, path, model, present)
+    return Counted(tiers, sorted(set(kinds) - set(present)), unknown, unseen)
 
 
 def _blocks(path: Path, model: Model, kinds: dict[str, str]) -> Iterator[pd.DataFrame]:

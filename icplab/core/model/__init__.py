@@ -24,6 +24,7 @@ from icplab.core.model.card import (
     with_cuts,
     write_model,
 )
+from icplab.core.model.columns import Block, Tally, score_block
 from icplab.core.model.levels import (
     add_segments,
     effect_of,
@@ -52,8 +53,10 @@ __all__ = [
     "POSTERIOR",
     "RANKED",
     "UNSEEN",
+    "Block",
     "Input",
     "Model",
+    "Tally",
     "Value",
     "account_points",
     "add_segments",
@@ -71,6 +74,7 @@ __all__ = [
     "points_table",
     "probability_draws",
     "read_model",
+    "score_block",
     "to_document",
     "value_of",
     "weights_of",
