@@ -67,6 +67,39 @@ def test_a_candidate_leaves_the_nuisance_columns_that_repeat_it(data):
         assert together.loc[j, "se_model"] == pytest.approx(alone.loc[0, "se_model"], abs=1e-7)
 
 
+@pytest.mark.parametrize("strength", [0.3, 2.5])
+def test_with_many_nuisance_columns_strong_effects_equal_statsmodels_too(data, strength):
+    import statsmodels.api as sm
+
+    _, x, nuisance, _, families = data
+    rng = np.random.default_rng(9)
+    many = np.column_stack([nuisance, rng.normal(size=(ROWS, 30))])
+    outcome = (rng.random(ROWS) < 1 / (1 + np.exp(1 - 0.5 * many[:, 1] - strength * x[:, 0]))).astype(float)
+    design = np.column_stack([many, x[:, :2]])
+    plain = sm.Logit(outcome, design[:, :-1]).fit(disp=0)
+    twin = np.array([design.shape[1] - 2])
+    fits = fit_candidates(outcome, x[:, [0]], np.delete(design, -1, axis=1), twin=twin, clusters=families)
+    assert fits.loc[0, ["estimate", "se_model"]].tolist() == pytest.approx([plain.params[-1], plain.bse[-1]], abs=1e-6)
+
+
+@pytest.mark.parametrize("most", [100, 1])
+def test_solutions_by_gradients_equal_solutions_from_each_matrix(data, monkeypatch, most):
+    from icplab.core.stats import blocks
+
+    _, _, nuisance, _, _ = data
+    monkeypatch.setattr(blocks, "MAX_GRADIENTS", most)  # one step is too few: each is then solved from its matrix
+    rng = np.random.default_rng(4)
+    weight, penalty = rng.uniform(0.02, 0.25, (ROWS, 3)), np.full(NUISANCES, 0.5)
+    inverse, twins = blocks.invert(blocks.gram(nuisance, np.full(ROWS, 0.1)) + np.diag(penalty)), np.array([-1, 2, -1])
+    right = rng.normal(size=(2, NUISANCES, 3)) * (np.arange(NUISANCES)[:, None] != twins[None, :])
+    found = blocks.solve_like(inverse, nuisance, weight, penalty, right, twins)
+    for j in range(3):
+        keep = np.arange(NUISANCES) != twins[j]
+        own = (nuisance[:, keep] * weight[:, [j]]).T @ nuisance[:, keep] + np.diag(penalty[keep])
+        assert np.allclose(found[:, keep, j].T, np.linalg.solve(own, right[:, keep, j].T), atol=1e-8)
+        assert not found[:, ~keep, j].any()
+
+
 def test_ridge_is_a_normal_prior_on_the_nuisance_coefficients(data):
     outcome, _, nuisance, _, _ = data
     free = fit_logistic(outcome, nuisance).coefficients
@@ -125,3 +158,21 @@ def test_an_outcome_that_is_not_zero_or_one_is_refused(data):
     _, x, nuisance, _, _ = data
     with pytest.raises(ContractBroken, match="something else than 0 and 1"):
         fit_candidates(np.full(ROWS, 0.5), x, nuisance)
+
+
+@pytest.mark.parametrize("many", [0, 30])
+def test_separated_columns_that_repeat_a_nuisance_column_are_tested_without_it(data, many):
+    outcome, _, nuisance, missing, families = data
+    rng = np.random.default_rng(11)
+    held = (rng.random((ROWS, 3)) < 0.05) * (outcome == 0)[:, None] * (1 - missing[:, :3])
+    design = np.column_stack([nuisance, rng.normal(size=(ROWS, many)), held])
+    width = design.shape[1]
+    ridge = np.r_[np.zeros(width - 3), np.full(3, 4.0)]
+    shared = {"missing": missing[:, :3], "clusters": families}
+    fits = fit_candidates(outcome, held, design, ridge=ridge, twin=np.arange(width - 3, width), **shared)
+    for j in range(3):
+        keep = np.arange(width) != width - 3 + j
+        alone = {"missing": missing[:, [j]], "clusters": families, "ridge": ridge[keep]}
+        expected = score_candidates(outcome, held[:, [j]], design[:, keep], **alone).loc[0, "p_value"]
+        assert fits.loc[j, "separated"]
+        assert fits.loc[j, "p_value"] == pytest.approx(expected, abs=1e-6)

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from icplab.core.config import Settings
-from icplab.core.stats.newton import invert, sum_by_cluster
+from icplab.core.stats.blocks import invert, sum_by_cluster
 from icplab.traits.adjust import MIN_LEVEL, build_nuisance
 from icplab.traits.levels import TREND, Trait, code_levels, read_traits
 from icplab.traits.scopes import build_memberships

@@ -7,9 +7,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from icplab.core.schema import ALL, OUTCOMES
+from icplab.core.stats.blocks import expit
 from icplab.core.stats.linear import fit_linear_candidates
 from icplab.core.stats.logistic import fit_logistic, fit_with_influence
-from icplab.core.stats.newton import expit
 from icplab.traits.outcomes import LOGGED, observe
 from icplab.traits.scopes import MIN_FAMILIES, Market, Scope, build_memberships, build_scopes, families_with
 
@@ -105,13 +105,13 @@ def _effect(
     y: Floats, inside: Floats, unknown: NDArray[np.bool_], z: Floats, ridge: Floats, families: NDArray, logged: bool
 ) -> tuple[float, float, float]:
     """Log ratio with its 95 % interval."""
-    from scipy import stats
+    from scipy import special
 
     shared: dict = {"missing": unknown[:, None].astype(float), "ridge": ridge, "clusters": families}
     fit = fit_linear_candidates if logged else fit_with_influence
     row = fit(y, (inside * ~unknown)[:, None], z, **shared)[0].iloc[0]
     middle = float(row["estimate"])
-    width = float(stats.t.ppf(0.975, row["df"])) * float(row["se"])
+    width = float(special.stdtrit(row["df"], 0.975)) * float(row["se"])
     return middle, float(np.clip(middle - width, -20, 20)), float(np.clip(middle + width, -20, 20))
 
 

@@ -80,8 +80,8 @@ def _chance(difference: Floats, noise: Floats, share: float) -> Floats:
 
 def _beyond(difference: Floats, noise: Floats, prior: float) -> Floats:
     """Posterior probability that a difference exceeds DIFFERENT in size, under a normal prior."""
-    from scipy import stats
+    from scipy import special
 
     pull = prior**2 / (prior**2 + noise)
     mean, spread = difference * pull, np.sqrt(noise * pull)
-    return stats.norm.sf((DIFFERENT - mean) / spread) + stats.norm.cdf((-DIFFERENT - mean) / spread)
+    return special.ndtr((mean - DIFFERENT) / spread) + special.ndtr((-DIFFERENT - mean) / spread)

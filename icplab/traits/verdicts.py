@@ -76,14 +76,14 @@ def _with_q(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
-    from scipy import stats
+    from scipy import special
 
     for value, se, df, names in (
         ("crude", "crude_se", "crude_df", ("odds_ratio", "low", "high")),
         ("estimate", "se", "df", ("adjusted", "adjusted_low", "adjusted_high")),
     ):
         middle, error = rows[value].astype("float64"), rows[se].astype("float64")
-        width = stats.t.ppf(1 - LEVEL / 2, rows[df].astype("float64").fillna(1e6)) * error
+        width = special.stdtrit(rows[df].astype("float64").fillna(1e6), 1 - LEVEL / 2) * error
         for name, end in zip(names, (middle, middle - width, middle + width), strict=True):
             rows[name] = np.exp(end.clip(-LARGEST, LARGEST))
     return rows

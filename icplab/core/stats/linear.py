@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from icplab.core.errors import ContractBroken
+from icplab.core.stats.blocks import invert
 from icplab.core.stats.logistic import cluster_sums
-from icplab.core.stats.newton import invert
 
 Floats = NDArray[np.floating]
 
@@ -91,7 +91,7 @@ def _table(
     y_left: Floats, x_left: Floats, squares: Floats, products: Floats, clusters: ArrayLike | None, parameters: int
 ) -> tuple[pd.DataFrame, Floats]:
     """Slopes with model-based and clustered errors."""
-    from scipy import stats
+    from scipy import special
 
     n = len(y_left)
     spread = np.where(squares > 1e-9, squares, np.nan)
@@ -99,13 +99,13 @@ def _table(
     rest = y_left - x_left * slope
     freedom = max(n - parameters, 1)
     se_model = np.sqrt((rest**2).sum(axis=0) / freedom / spread)
-    p_value = 2 * stats.t.sf(np.abs(slope / se_model), freedom)
+    p_value = 2 * special.stdtr(freedom, -np.abs(slope / se_model))
     se_cluster, df = np.full(len(slope), np.nan), float(freedom)
     sums: Floats = x_left * rest / spread
     if clusters is not None:
         sums = cluster_sums(sums, clusters, parameters)
         se_cluster, df = np.sqrt((sums**2).sum(axis=0)), float(max(len(sums) - 1, 1))
-        p_value = np.fmax(p_value, 2 * stats.t.sf(np.abs(slope / np.maximum(se_cluster, 1e-300)), df))
+        p_value = np.fmax(p_value, 2 * special.stdtr(df, -np.abs(slope / np.maximum(se_cluster, 1e-300))))
     table = pd.DataFrame(
         {
             "estimate": slope,

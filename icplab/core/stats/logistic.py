@@ -9,20 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from icplab.core.errors import ContractBroken
-from icplab.core.stats.newton import (
-    BLOCK_CELLS,
-    Block,
-    Flags,
-    Floats,
-    Task,
-    correction,
-    expit,
-    fit_block,
-    invert,
-    newton,
-    score_block,
-    sum_by_cluster,
-)
+from icplab.core.stats.blocks import BLOCK_CELLS, correction, expit, gram, invert, sum_by_cluster
+from icplab.core.stats.newton import Block, Flags, Floats, Task, fit_block, newton, score_alone, score_block
 
 # A candidate whose arm is all won or all lost has no finite estimate; it gets the weakly informative prior N(0, 2.5²) on
 # its log odds ratio (Gelman et al. 2008, Annals of Applied Statistics 2(4), recommend this scale) and is flagged.
@@ -80,7 +68,7 @@ def fit_logistic(
     y, z, penalty = _checked(outcome, design, ridge)
     theta, converged = newton(y, z, penalty, start)
     mu = expit(z @ theta)
-    model = invert((z * (mu * (1 - mu))[:, None]).T @ z + np.diag(penalty))
+    model = invert(gram(z, mu * (1 - mu)) + np.diag(penalty))
     robust = model
     if clusters is not None:
         sums = cluster_sums((y - mu)[:, None] * z, clusters, z.shape[1])
@@ -183,16 +171,16 @@ def _fit(
     y, z, penalty = _checked(outcome, nuisance, ridge)
     own = _own_columns(candidates, missing, len(y))
     codes = np.arange(len(y)) if clusters is None else _codes(clusters)
-    task = Task(y, z, penalty, codes, clustered=clusters is not None, exact=exact, influence=influence)
     null, _ = newton(y, z, penalty, start)
+    task = Task(y, z, penalty, codes, clustered=clusters is not None, exact=exact, influence=influence, null=null)
     twins = np.full(own.shape[2], -1) if twin is None else np.asarray(twin, dtype=np.intp)
     whole = Block(own, np.zeros(own.shape[::2]), twins)
     whole.ridge[0, _separated(y, own[0])] = SEPARATION_RIDGE
-    fits, sums = _fit_all(task, whole, null)
+    fits, sums = _fit_all(task, whole)
     lost = np.flatnonzero(~fits["converged"] & ~fits["separated"])
     if len(lost):  # ran away without being separated arm by arm: the same prior settles it
         whole.ridge[0, lost] = SEPARATION_RIDGE
-        again, sums[:, lost] = _fit_all(task, whole.part(lost), null)
+        again, sums[:, lost] = _fit_all(task, whole.part(lost))
         fits.loc[lost] = again.set_index(lost)
     return _with_score_p(fits, task, whole), sums
 
@@ -213,26 +201,21 @@ def score_candidates(
     step from the null model, an approximation: report the estimate of `fit_candidates`), `z_score`, `z_cluster`,
     `p_value` (the larger of both tests).
     """
-    from scipy import special
-
     y, z, penalty = _checked(outcome, nuisance, ridge)
     codes = None if clusters is None else _codes(clusters)
     test = score_block(y, z, _own_columns(candidates, missing, len(y)), penalty, codes, start)
-    p_value = 2 * special.ndtr(-np.abs(test["z_score"].to_numpy()))
-    if codes is not None:
-        freedom = float(max(codes.max(initial=1), 1))
-        p_value = np.fmax(p_value, 2 * special.stdtr(freedom, -np.abs(test["z_cluster"].to_numpy())))
-    test["p_value"] = p_value
+    freedom = 1.0 if codes is None else float(max(codes.max(initial=1), 1))
+    test["p_value"] = _score_p(test["z_score"].to_numpy(), test["z_cluster"].to_numpy(), freedom)
     return test
 
 
 def ratio_table(fits: pd.DataFrame, *, fdr: float = 0.10) -> pd.DataFrame:
     """Fits as ratios: odds_ratio with its 95 % interval, p_value, q_value over these rows, and associated (q at most `fdr`)."""
-    from scipy import stats
+    from scipy import special
 
     from icplab.core.stats.multiplicity import benjamini_hochberg
 
-    width = stats.t.ppf(0.975, fits["df"]) * fits["se"]
+    width = special.stdtrit(fits["df"], 0.975) * fits["se"]
     ends = (("odds_ratio", 0), ("low", -1), ("high", 1))
     ratios = {name: np.exp((fits["estimate"] + side * width).clip(-20, 20)) for name, side in ends}
     q_value = benjamini_hochberg(fits["p_value"])
@@ -281,30 +264,35 @@ def _separated(y: Floats, x: Floats) -> Flags:
     return ((x == 0) | (x == 1)).all(axis=0) & varies & (inside | outside)
 
 
-def _fit_all(task: Task, whole: Block, null: Floats) -> tuple[pd.DataFrame, Floats]:
+def _fit_all(task: Task, whole: Block) -> tuple[pd.DataFrame, Floats]:
     """All candidates, block by block, as many as fit into memory together."""
-    m = whole.own.shape[2]
-    size = max(1, min(256, 8 * BLOCK_CELLS // max(task.parameters**2, 1), max(CACHE_CELLS // len(task.y), 32)))
-    parts = [fit_block(task, whole.part(np.arange(s, min(s + size, m))), null) for s in range(0, m, size)]
+    parts = [fit_block(task, part) for part in _parts(task, whole)]
     if not parts:
         parts = [(np.zeros(0), np.zeros(0), np.zeros((task.codes.max(initial=-1) + 1, 0)), np.zeros(0, bool))]
     beta, variance, sums, converged = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
     return _table(task, beta, variance, sums, whole.ridge[0] > 0, converged), sums
 
 
+def _parts(task: Task, whole: Block) -> list[Block]:
+    """As many candidates together as fit into memory."""
+    m = whole.own.shape[2]
+    size = max(1, min(256, 8 * BLOCK_CELLS // max(task.parameters**2, 1), max(CACHE_CELLS // len(task.y), 32)))
+    return [whole.part(np.arange(s, min(s + size, m))) for s in range(0, m, size)]
+
+
 def _table(
     task: Task, beta: Floats, variance: Floats, sums: Floats, separated: Flags, converged: Flags
 ) -> pd.DataFrame:
     """Estimates with both standard errors; NaN where a candidate does not vary beyond its nuisance."""
-    from scipy import stats
+    from scipy import special
 
     se_model = np.sqrt(np.where(variance > 0, variance, np.nan))
     se_cluster, df = np.full(len(se_model), np.nan), np.inf
-    p_value = 2 * stats.norm.sf(np.abs(beta) / se_model)
+    p_value = 2 * special.ndtr(-np.abs(beta) / se_model)
     if task.clustered:
         se_cluster = np.where(np.isnan(se_model), np.nan, np.sqrt((sums**2).sum(axis=0)))
         df = float(max(len(sums) - 1, 1))
-        p_value = np.fmax(p_value, 2 * stats.t.sf(np.abs(beta) / np.maximum(se_cluster, 1e-300), df))
+        p_value = np.fmax(p_value, 2 * special.stdtr(df, -np.abs(beta) / np.maximum(se_cluster, 1e-300)))
     return pd.DataFrame(
         {
             "estimate": np.where(np.isnan(se_model), np.nan, beta),
@@ -321,18 +309,17 @@ def _table(
 
 def _with_score_p(fits: pd.DataFrame, task: Task, whole: Block) -> pd.DataFrame:
     """Separated candidates tested by score: a Wald test means nothing where the estimate rests on a prior."""
-    separated = fits["separated"].to_numpy(dtype=bool)
-    for twin in np.unique(whole.twins[separated]):
-        rows = np.flatnonzero(separated & (whole.twins == twin))
-        keep = np.arange(task.parameters) != twin
-        own = whole.own[:, :, rows]
-        test = score_candidates(
-            task.y,
-            own[0],
-            task.z[:, keep],
-            missing=own[1] if len(own) == 2 else None,
-            ridge=task.penalty[keep],
-            clusters=task.codes if task.clustered else None,
-        )
-        fits.loc[rows, "p_value"] = test["p_value"].to_numpy()
+    separated = np.flatnonzero(fits["separated"].to_numpy(dtype=bool))
+    if len(separated):
+        tests = [score_alone(task, part) for part in _parts(task, whole.part(separated))]
+        z_score, z_cluster = (np.concatenate(t) for t in zip(*tests, strict=True))
+        fits.loc[separated, "p_value"] = _score_p(z_score, z_cluster, float(max(task.codes.max(initial=1), 1)))
     return fits
+
+
+def _score_p(z_score: Floats, z_cluster: Floats, freedom: float) -> Floats:
+    """Two-sided p-values of score tests; the larger of the model-based and the clustered one."""
+    from scipy import special
+
+    p_value = 2 * special.ndtr(-np.abs(z_score))
+    return np.fmax(p_value, 2 * special.stdtr(freedom, -np.abs(z_cluster)))

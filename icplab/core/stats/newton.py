@@ -1,16 +1,35 @@
 """Reads designs and outcomes as arrays, makes Newton steps: one logistic regression, or hundreds that share nuisance columns.
 
 The kernels behind `logistic`. Candidates share the nuisance columns, so each needs only its own border of the information
-matrix: iterations keep the nuisance block of the null model (a chord step), and exact steps are left for the end.
+matrix: iterations keep the nuisance block of the null model (a chord step), and exact steps are left for the end. With many
+nuisance columns not even those form a block per candidate: they solve for it from the null model's by conjugate gradients.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+from icplab.core.stats.blocks import (
+    LARGEST_STEP,
+    NOTHING,
+    correction,
+    expit,
+    gram,
+    invert,
+    invert_small,
+    products_of,
+    solve_like,
+    solve_many,
+    solve_small,
+    sum_by_cluster,
+    weighted_products,
+    without_twin,
+)
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -21,11 +40,9 @@ TOLERANCE = 1e-9  # largest change of a coefficient at which a fit has converged
 CLOSE = 1e-5  # size of a full Newton step that leaves an error of its square
 SMALL_STEP = 0.5  # log odds: steps below this cannot overshoot, and are taken without looking
 MAX_CHORDS, CHORD_CLOSE = 20, 1e-6
-LARGEST_STEP = 2.0  # in log odds: keeps early steps of strong effects from overshooting
 FEW = 24  # nuisance columns up to which every candidate gets its own nuisance block from the first step
-NOTHING = 1e-9  # information below which a column says nothing
 STRONG = 1.0  # log odds ratio above which the nuisance block of the null model is not near enough for a variance
-BLOCK_CELLS = 2_000_000  # cells of the pairwise design products held at once (16 MB)
+STALE = 0.1  # a step larger than this share of the one before: the information matrix has to be made anew
 
 
 @dataclass(frozen=True)
@@ -38,8 +55,18 @@ class Task:
     codes: Codes
     clustered: bool
     exact: bool
+    null: Floats
+    """Coefficients of the model without candidates."""
     influence: bool = True
     """Whether the influence of rows is asked for; without clusters most callers have no use for it."""
+
+    @cached_property
+    def inverse(self) -> Floats | None:
+        """Of the null model's information, where nuisance columns are many; None where they are few."""
+        if self.parameters <= FEW:
+            return None
+        mu = expit(self.z @ self.null)
+        return invert(gram(self.z, mu * (1 - mu)) + np.diag(self.penalty))
 
     @property
     def parameters(self) -> int:
@@ -59,12 +86,18 @@ class Block:
 
 
 def newton(y: Floats, z: Floats, penalty: Floats, start: ArrayLike | None = None) -> tuple[Floats, bool]:
-    """Coefficients of one penalised logistic regression, and whether they settled."""
+    """Coefficients of one penalised logistic regression, and whether they settled.
+
+    The information matrix is kept as long as steps with it shrink fast (Shamanskii 1967): it is what costs.
+    """
     theta = np.zeros(z.shape[1]) if start is None else np.array(start, dtype=float)
+    inverse, before = None, np.inf
     for _ in range(MAX_STEPS):
         mu = expit(z @ theta)
         gradient = z.T @ (y - mu) - penalty * theta
-        step = _solve((z * (mu * (1 - mu))[:, None]).T @ z + np.diag(penalty), gradient)
+        if inverse is None:
+            inverse = invert(gram(z, mu * (1 - mu)) + np.diag(penalty))
+        step = inverse @ gradient
         size = float(np.abs(z @ step).max(initial=0.0))
         if size > SMALL_STEP:
             loss = _loss(y, z @ theta, theta, penalty)
@@ -75,15 +108,18 @@ def newton(y: Floats, z: Floats, penalty: Floats, start: ArrayLike | None = None
         theta = theta + step
         if np.abs(step).max(initial=0.0) < TOLERANCE:
             return theta, True
+        if size > STALE * min(before, SMALL_STEP):
+            inverse = None
+        before = size
     return theta, False
 
 
-def fit_block(task: Task, block: Block, null: Floats) -> tuple[Floats, Floats, Floats, Flags]:
+def fit_block(task: Task, block: Block) -> tuple[Floats, Floats, Floats, Flags]:
     """Estimates, model-based variances, cluster influences (clusters x candidates) and whether each converged."""
-    if task.parameters <= FEW:
-        beta, variance, influence, converged = _finish(task, block, *_first_step(task, block, null))
+    if task.inverse is None:
+        beta, variance, influence, converged = _finish(task, block, *_first_step(task, block))
     else:
-        gamma, beta, variance, influence = _chord(task, block, null)
+        gamma, beta, variance, influence = _chord(task, block, task.inverse)
         converged = ~np.isnan(variance)
         todo = np.flatnonzero(~converged | task.exact | (np.abs(beta[0]) > STRONG))
         if len(todo):
@@ -91,8 +127,46 @@ def fit_block(task: Task, block: Block, null: Floats) -> tuple[Floats, Floats, F
             beta[:, todo], variance[todo], influence[:, todo], converged[todo] = done
     if not task.influence:
         return beta[0], variance, np.zeros((1, len(variance))), converged
+    return beta[0], variance, _by_cluster(task, block, influence), converged
+
+
+def score_alone(task: Task, block: Block) -> tuple[Floats, Floats]:
+    """Score tests, each candidate at the null model without the column that repeats it: z_score, z_cluster."""
+    gamma = _null_without(task, block.twins)
+    beta = np.zeros(block.own.shape[::2])
+    free = Block(block.own, beta, block.twins)  # a score test needs no prior
+    (_, step), small, by_own, residual = _exact_step(task, free, gamma, beta, largest=np.inf)
+    spread = np.sqrt(np.where(small[:, 0, 0] > 0, small[:, 0, 0], np.nan))
+    if not task.clustered:
+        return step[0] / spread, np.full(len(spread), np.nan)
+    sums = _by_cluster(task, block, _influence(task.z, free, small, by_own, residual))
+    clustered = np.sqrt((sums**2).sum(axis=0))
+    return step[0] / spread, step[0] / np.where(clustered > NOTHING, clustered, np.nan)
+
+
+def _by_cluster(task: Task, block: Block, influence: Floats) -> Floats:
+    """Influences of rows summed by cluster, so that their squares sum to the cluster-robust variance."""
     scale = correction(task.codes.max() + 1, len(task.y), task.parameters + len(block.own)) if task.clustered else 1.0
-    return beta[0], variance, sum_by_cluster(influence, task.codes) * np.sqrt(scale), converged
+    return sum_by_cluster(influence, task.codes) * np.sqrt(scale)
+
+
+def _null_without(task: Task, twins: Codes) -> Floats:
+    """Coefficients of the null model with one column left out, for every candidate: (p, candidates)."""
+    has = np.flatnonzero(twins >= 0)
+    gamma = np.repeat(task.null[:, None], len(twins), axis=1)
+    gamma[twins[has], has] = 0
+    for _ in range(MAX_CHORDS):
+        if task.inverse is None:
+            break
+        gradient = task.z.T @ (task.y[:, None] - expit(task.z @ gamma)) - task.penalty[:, None] * gamma
+        step = without_twin(task.inverse, gradient, twins)
+        gamma += step
+        if np.abs(step).max(initial=0.0) < CHORD_CLOSE:
+            return gamma
+    for j in has:
+        keep = np.arange(task.parameters) != twins[j]
+        gamma[keep, j] = newton(task.y, task.z[:, keep], task.penalty[keep], gamma[keep, j])[0]
+    return gamma
 
 
 def score_block(
@@ -130,7 +204,7 @@ def _projected(
     mu = expit(z @ theta)
     weight, residual = mu * (1 - mu), y - mu
     weighted = z * weight[:, None]
-    inverse = invert(weighted.T @ z + np.diag(penalty))
+    inverse = invert(gram(z, weight) + np.diag(penalty))
     both = np.vstack([weighted.T, residual])
     products = np.stack([both @ x for x in own])  # one pass over the columns
     cross, direct = products[:, :-1], products[:, -1]
@@ -144,68 +218,27 @@ def _projected(
     return reduced, schur, solved, residual
 
 
-def _first_step(task: Task, block: Block, null: Floats) -> tuple[Floats, Floats]:
+def _first_step(task: Task, block: Block) -> tuple[Floats, Floats]:
     """Coefficients after one Newton step from the null model, for which no candidate needs a model of its own."""
     m = block.own.shape[2]
-    gamma, beta = np.repeat(null[:, None], m, axis=1), np.zeros((len(block.own), m))
+    gamma, beta = np.repeat(task.null[:, None], m, axis=1), np.zeros((len(block.own), m))
     alone = np.flatnonzero((block.twins < 0) & ~block.ridge.any(axis=0))
     if len(alone):
         part = block.own if len(alone) == m else block.own[:, :, alone]
-        reduced, schur, solved, _ = _projected(task.y, task.z, part, task.penalty, null)
-        beta[:, alone] = _solve_small(schur, reduced)
+        reduced, schur, solved, _ = _projected(task.y, task.z, part, task.penalty, task.null)
+        beta[:, alone] = solve_small(schur, reduced)
         gamma[:, alone] -= np.einsum("qpm,qm->pm", solved, beta[:, alone])
     return gamma, beta
-
-
-def expit(eta: Floats) -> Floats:
-    """Logistic function, safe for large arguments."""
-    odds = np.negative(eta)
-    with np.errstate(over="ignore"):  # an infinite number of odds against is a probability of nought
-        np.exp(odds, out=odds)
-    odds += 1
-    return np.reciprocal(odds, out=odds)
-
-
-def invert(matrix: Floats) -> Floats:
-    """Inverse; the pseudo-inverse where columns repeat each other."""
-    try:
-        inverse = np.linalg.inv(matrix)
-    except np.linalg.LinAlgError:
-        return np.linalg.pinv(matrix, hermitian=True)
-    return inverse if np.abs(inverse).max() < 1e8 else np.linalg.pinv(matrix, hermitian=True)
-
-
-def sum_by_cluster(rows: Floats, codes: Codes) -> Floats:
-    """Sums of rows by cluster."""
-    order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    return np.add.reduceat(rows[order], starts, axis=0)
-
-
-def correction(groups: int, n: int, parameters: int) -> float:
-    """Finite-sample factor of the cluster-robust covariance (as statsmodels and Stata use it)."""
-    return groups / (groups - 1) * (n - 1) / max(n - parameters, 1) if groups > 1 else np.nan
 
 
 def _loss(y: Floats, eta: Floats, theta: Floats, penalty: Floats) -> float:
     return float(np.sum(np.logaddexp(0, eta) - y * eta) + 0.5 * np.sum(penalty * theta**2))
 
 
-def _solve(matrix: Floats, right: Floats) -> Floats:
-    """Solution; the smallest one where columns repeat each other."""
-    try:
-        solution = np.linalg.solve(matrix, right)
-    except np.linalg.LinAlgError:
-        return np.linalg.pinv(matrix, hermitian=True) @ right
-    return solution if np.abs(solution).max() < 1e8 else np.linalg.pinv(matrix, hermitian=True) @ right
-
-
-def _chord(task: Task, whole: Block, null: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+def _chord(task: Task, whole: Block, inverse: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Steps with the nuisance block of the null model throughout: coefficients, variances (NaN: not settled), influences."""
     y, z, m = task.y, task.z, whole.own.shape[2]
-    mu = expit(z @ null)
-    inverse = invert((z * (mu * (1 - mu))[:, None]).T @ z + np.diag(task.penalty))
-    gamma, beta = np.repeat(null[:, None], m, axis=1), np.zeros((len(whole.own), m))
+    gamma, beta = np.repeat(task.null[:, None], m, axis=1), np.zeros((len(whole.own), m))
     has = np.flatnonzero(whole.twins >= 0)
     gamma[whole.twins[has], has] = 0
     variance, influence = np.full(m, np.nan), np.zeros((len(y), m))
@@ -215,18 +248,19 @@ def _chord(task: Task, whole: Block, null: Floats) -> tuple[Floats, Floats, Floa
         mu = expit(_predictor(z, block.own, g, b))
         weight, residual = mu * (1 - mu), y[:, None] - mu
         gradient = z.T @ residual - task.penalty[:, None] * g
-        cross = np.stack([z.T @ (weight * x) for x in block.own])  # (q, p, active)
-        solved = np.stack([_without_twin(inverse, c, block.twins) for c in cross])
-        schur = _own_information(block.own, weight, block.ridge) - np.einsum("qpm,rpm->mqr", cross, solved)
+        weighted = [weight * x for x in block.own]
+        cross = np.stack([z.T @ w for w in weighted])  # (q, p, active)
+        solved = np.stack([without_twin(inverse, c, block.twins) for c in cross])
+        schur = products_of(block.own, weighted, block.ridge) - np.einsum("qpm,rpm->mqr", cross, solved)
         right = np.stack([(x * residual).sum(axis=0) for x in block.own]) - block.ridge * b
-        step = _solve_small(schur, right - np.einsum("qpm,pm->qm", solved, gradient))
-        step_gamma = _without_twin(inverse, gradient, block.twins) - np.einsum("qpm,qm->pm", solved, step)
+        step = solve_small(schur, right - np.einsum("qpm,pm->qm", solved, gradient))
+        step_gamma = without_twin(inverse, gradient, block.twins) - np.einsum("qpm,qm->pm", solved, step)
         gamma[:, active] += step_gamma
         beta[:, active] += step
         size = np.maximum(np.abs(step).max(axis=0), np.abs(step_gamma).max(axis=0, initial=0.0))
         done = size < CHORD_CLOSE
         if done.any():
-            small = _invert_small(schur[done])
+            small = invert_small(schur[done])
             variance[active[done]] = small[:, 0, 0]
             rest = [x[:, done] - z @ solved[q][:, done] for q, x in enumerate(block.own)]
             influence[:, active[done]] = residual[:, done] * sum(small[:, 0, q] * r for q, r in enumerate(rest))
@@ -265,7 +299,7 @@ def _finish(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[Floa
 
 
 def _exact_step(
-    task: Task, block: Block, gamma: Floats, beta: Floats
+    task: Task, block: Block, gamma: Floats, beta: Floats, largest: float = LARGEST_STEP
 ) -> tuple[tuple[Floats, Floats], Floats, Floats, Floats]:
     """Newton step with each candidate's own nuisance block; the inverse of its own information; what nuisance explains
     of it (candidates, p, q); residuals."""
@@ -273,21 +307,25 @@ def _exact_step(
     mu = expit(_predictor(z, own, gamma, beta))
     residual = task.y[:, None] - mu
     weight = np.multiply(mu, 1 - mu, out=mu)
-    information = _weighted_products(z, weight) + np.diag(task.penalty)
     weighted = [weight * x for x in own]
     cross = np.stack([z.T @ w for w in weighted])  # (q, p, m)
     gradient = z.T @ residual - task.penalty[:, None] * gamma
     has = np.flatnonzero(block.twins >= 0)
     t = block.twins[has]
-    information[has, t, :], information[has, :, t], information[has, t, t] = 0, 0, 1
     cross[:, t, has], gradient[t, has] = 0, 0
-    solved = _solve_many(information, np.concatenate([cross.transpose(2, 1, 0), gradient.T[:, :, None]], axis=2))
+    right = np.concatenate([cross, gradient[None]])  # (q + 1, p, m)
+    if task.inverse is None:
+        information = weighted_products(z, weight) + np.diag(task.penalty)
+        information[has, t, :], information[has, :, t], information[has, t, t] = 0, 0, 1
+        solved = solve_many(information, right.transpose(2, 1, 0))
+    else:
+        solved = solve_like(task.inverse, z, weight, task.penalty, right, block.twins).transpose(2, 1, 0)
     by_own, by_gradient = solved[:, :, :-1], solved[:, :, -1]
-    schur = _products(own, weighted, block.ridge) - np.einsum("qpm,mpr->mqr", cross, by_own)
+    schur = products_of(own, weighted, block.ridge) - np.einsum("qpm,mpr->mqr", cross, by_own)
     right = np.stack([np.einsum("ij,ij->j", x, residual) for x in own]) - block.ridge * beta
-    step = _solve_small(schur, right - np.einsum("qpm,mp->qm", cross, by_gradient))
+    step = solve_small(schur, right - np.einsum("qpm,mp->qm", cross, by_gradient), largest)
     step_gamma = by_gradient.T - np.einsum("mpq,qm->pm", by_own, step)
-    return (step_gamma, step), _invert_small(schur), by_own, residual
+    return (step_gamma, step), invert_small(schur), by_own, residual
 
 
 def _influence(z: Floats, block: Block, small: Floats, by_own: Floats, residual: Floats) -> Floats:
@@ -304,82 +342,3 @@ def _predictor(z: Floats, own: Floats, gamma: Floats, beta: Floats) -> Floats:
     for x, b in zip(own, beta, strict=True):
         eta += x * b
     return eta
-
-
-def _without_twin(inverse: Floats, columns: Floats, twins: Codes) -> Floats:
-    """Inverse of the nuisance block times columns, the twin of each candidate taken out (a rank-one downdate)."""
-    product = inverse @ columns
-    has = np.flatnonzero(twins >= 0)
-    t = twins[has]
-    product[:, has] -= inverse[:, t] * (product[t, has] / inverse[t, t])
-    return product
-
-
-def _weighted_products(z: Floats, weight: Floats) -> Floats:
-    """Z' diag(w_j) Z for every column w_j: (candidates, p, p).
-
-    Many candidates: from the products of pairs of columns, half the arithmetic. Few: one product each.
-    """
-    p = z.shape[1]
-    if weight.shape[1] < p:
-        return np.stack([(z * w[:, None]).T @ z for w in weight.T])
-    left, right = np.triu_indices(p)
-    flat = np.zeros((weight.shape[1], len(left)))
-    size = max(1, BLOCK_CELLS // max(len(left), 1))
-    for start in range(0, len(z), size):
-        rows = z[start : start + size]
-        flat += weight[start : start + size].T @ (rows[:, left] * rows[:, right])
-    full = np.empty((weight.shape[1], p, p))
-    full[:, left, right] = flat
-    full[:, right, left] = flat
-    return full
-
-
-def _own_information(own: Floats, weight: Floats, ridge: Floats) -> Floats:
-    """Information of the candidates' own columns: (candidates, q, q)."""
-    return _products(own, [weight * x for x in own], ridge)
-
-
-def _products(own: Floats, weighted: list[Floats], ridge: Floats) -> Floats:
-    """Sums of products of own columns with weighted ones, and the ridge: (candidates, q, q)."""
-    q = len(own)
-    information = np.empty((own.shape[2], q, q))
-    for i in range(q):
-        for j in range(i, q):
-            information[:, i, j] = information[:, j, i] = np.einsum("ij,ij->j", weighted[i], own[j])
-    index = np.arange(q)
-    information[:, index, index] += ridge.T
-    return information
-
-
-def _solve_many(matrices: Floats, right: Floats) -> Floats:
-    """Batched solution; falls back to the pseudo-inverse where columns repeat each other."""
-    try:
-        solution = np.linalg.solve(matrices, right)
-        if np.abs(solution).max(initial=0.0) < 1e8:
-            return solution
-    except np.linalg.LinAlgError:
-        pass
-    return np.linalg.pinv(matrices, hermitian=True) @ right
-
-
-def _solve_small(schur: Floats, right: Floats) -> Floats:
-    """Steps of the own coefficients, of at most LARGEST_STEP; 0 where the column holds no information."""
-    step = np.einsum("mqr,rm->qm", _invert_small(schur), right)
-    return step * np.minimum(1, LARGEST_STEP / np.maximum(np.abs(step).max(axis=0), 1e-300))
-
-
-def _invert_small(schur: Floats) -> Floats:
-    """Inverses of (candidates, q, q), q at most 2; a column without information (constant, or all zero) gets zeros."""
-    first = schur[:, 0, 0]
-    if schur.shape[1] == 1:
-        return np.where(first > NOTHING, 1 / np.maximum(first, NOTHING), 0.0)[:, None, None]
-    second, mixed = schur[:, 1, 1], schur[:, 0, 1]
-    slope = np.where(second > NOTHING, mixed / np.maximum(second, NOTHING), 0.0)
-    rest = first - slope * mixed
-    top = np.where(rest > NOTHING, 1 / np.maximum(rest, NOTHING), 0.0)
-    inverse = np.empty_like(schur)
-    inverse[:, 0, 0] = top
-    inverse[:, 0, 1] = inverse[:, 1, 0] = -slope * top
-    inverse[:, 1, 1] = np.where(second > NOTHING, 1 / np.maximum(second, NOTHING), 0.0) + slope**2 * top
-    return inverse
