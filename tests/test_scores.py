@@ -223,6 +223,18 @@ def test_a_market_without_effects_has_no_usable_ranking():
     assert [f.code for f in findings(check, model)] == ["no-usable-ranking"]
 
 
+def test_without_a_single_trait_nothing_is_ranked():
+    names = ["account_id", "family_id", "name", "domain", "linkedin_url", "owner", "account_type", "is_customer"]
+    market = make_market(seed=8, effect=0.0)
+    bare = replace(market, accounts=market.accounts[[*names, "n_opportunities"]], catalogue=market.catalogue.iloc[:0])
+    training = train(bare)
+    check = check_forward(training, SETTINGS, 1)
+    model = fit_model(training, check, SETTINGS, NO_SUBSCRIPTIONS)
+    assert check.verdict == "no-usable-ranking"
+    assert model.inputs == ()
+    assert set(score_accounts(model, bare.accounts, bare.segments, NO_ACTIVITIES, AS_OF)["tier"]) == {"insufficient"}
+
+
 def test_below_a_hundred_wins_there_is_no_model():
     few = make_market(n=100)
     training = train(few)

@@ -33,6 +33,7 @@ class Strictness:
 # For likelihood the strongest enter up to the cap and shrinkage does the rest: a doubtful trait is worth more for prediction than
 # for a claim (claims: the traits step, 10 %). Money is multiplied up, so there an input must show itself.
 GENEROUS, STRICT = Strictness(1.0, 1.0, 1.0), Strictness(0.35, 0.10, 0.10)
+SCREENED = ["name", "p_value", "diffuse", "z"]  # of the score test, one row per candidate
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _select(
 ) -> tuple[list[Block], pd.DataFrame]:
     """Chosen candidates (with the columns that carry them), and the screen each candidate was last seen on."""
     chosen: dict[int, Block] = {}
-    screen = pd.DataFrame()
+    screen = pd.DataFrame(columns=[*SCREENED, "q_value"])
     for step in range(MAX_ROUNDS):
         left = [i for i in range(len(candidates)) if i not in chosen]
         if not left:
@@ -286,7 +287,7 @@ def _screen(task: _Task, candidates: Sequence[Block], base: _Design) -> pd.DataF
         # The larger variance per column: families make the model's too small, few wins make the families' too small.
         inflate = np.sqrt(np.maximum(clustered[a:b] / np.maximum(np.diag(model), 1e-12), 1.0))
         table.append((block.item.name, *_p_values(block, score[a:b], model * np.outer(inflate, inflate))))
-    frame = pd.DataFrame(table, columns=["name", "p_value", "diffuse", "z"])
+    frame = pd.DataFrame(table, columns=SCREENED)
     return frame.assign(q_value=benjamini_hochberg(frame["p_value"].to_numpy("float64")))
 
 
