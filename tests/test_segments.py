@@ -470,6 +470,23 @@ class TestProfiles:
         assert won["differs"]
         assert won["p_value"] < 0.05
 
+    def test_a_block_of_idle_traits_contributes_nothing_and_the_telling_ones_all(self):
+        accounts, catalogue, _ = two_groups()
+        catalogue = catalogue.assign(
+            family=catalogue["trait"].map({"idle": "behavioural"}).fillna("firmographic"),
+            role=catalogue["trait"].map({"need": "need"}).fillna(""),
+        )
+        found = segments.fit_segments(accounts, catalogue, **QUICK)
+        blocks = segments.measure_blocks(found, accounts, catalogue).set_index("block")
+        largest = found.assignments["segment_id"].value_counts(normalize=True).max()
+        assert blocks.loc["behavioural", ["traits", "share", "moved_without"]].tolist() == [1, 0, 0]
+        assert blocks.loc["behavioural", "alone"] == pytest.approx(largest, abs=1e-4)
+        assert blocks["share"].sum() == pytest.approx(1, abs=1e-3)
+        assert blocks.index[0] == "firmographic"
+        assert blocks.loc["firmographic", "moved_without"] > blocks.loc["needs", "moved_without"]
+        assert blocks.loc["needs", "alone"] > largest
+        assert "firmographic" in segments.say_blocks(blocks.reset_index())
+
     def test_jaccard_of_sets_that_share_one_of_three_is_a_third(self):
         one = np.array([[1.0], [1.0], [0.0]])
         other = np.array([[0.0], [1.0], [1.0]])

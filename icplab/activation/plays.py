@@ -76,7 +76,10 @@ def with_messages(cells: pd.DataFrame, playbook: Mapping) -> pd.DataFrame:
     """Cells with what the playbook says about their segment."""
     segments = playbook.get("segments", {})
     segments = segments if isinstance(segments, Mapping) else {}
-    keys = sorted({k for entry in segments.values() if isinstance(entry, Mapping) for k in entry})
+    # Scores and raters are tables of their own, not words for a play.
+    keys = sorted(
+        {k for e in segments.values() if isinstance(e, Mapping) for k, v in e.items() if not isinstance(v, Mapping)}
+    )
     said = {}
     for key in keys:
         by_id = {s: one_cell(e.get(key)) for s, e in segments.items() if isinstance(e, Mapping)}

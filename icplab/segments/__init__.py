@@ -7,6 +7,7 @@ CRM can hold), `measure_segments` (the artefact), `continue_segments` (ids kept 
 from icplab.segments.areas import compare_scores, measure_agreement, score_anchors
 from icplab.segments.assign import assign_segments, posteriors_of
 from icplab.segments.continuity import continue_segments, keep_ids, match_segments
+from icplab.segments.contribution import measure_blocks, say_blocks
 from icplab.segments.dimensions import measure_differences, measure_segments
 from icplab.segments.draft import (
     Draft,
@@ -53,6 +54,7 @@ __all__ = [
     "locate_best_customers",
     "match_segments",
     "measure_agreement",
+    "measure_blocks",
     "measure_context",
     "measure_differences",
     "measure_market",
@@ -67,6 +69,7 @@ __all__ = [
     "preview_segments",
     "read_draft",
     "rule_holds",
+    "say_blocks",
     "score_anchors",
     "summarise_exceptions",
     "tell_segments",

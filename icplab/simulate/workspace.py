@@ -90,8 +90,15 @@ def playbook_toml(world: World) -> str:
     for i, need in enumerate(needs[:MOST_SEGMENTS]):
         entry = {**_BY_NEED[need], **_BY_SIZE[i % len(_BY_SIZE)]}
         body = "\n".join(f"{key} = {json.dumps(value)}" for key, value in entry.items())
-        parts.append(f"[segments.S{i + 1}]\n{body}\n")
-    return "\n".join([*parts, _PLAYBOOK_TAIL])
+        raters = "".join(f"raters.{who} = {_scores(who, i)}\n" for who in _RATERS) if plausible else ""
+        parts.append(f"[segments.S{i + 1}]\n{body}\n{raters}")
+    return "\n".join([*parts, *([_DRAFT] if plausible else []), _PLAYBOOK_TAIL])
+
+
+def _scores(rater: str, segment: int) -> str:
+    """What a rater gave a segment, area by area, as TOML."""
+    given = zip(_AREAS, _RATERS[rater][segment], strict=True)
+    return "{ " + ", ".join(f"{area} = {score}" for area, score in given) + " }"
 
 
 def decisions(world: World) -> list[dict]:
@@ -236,6 +243,29 @@ _BY_SIZE = (
     {"channel_assumption": "outbound to two departments at once", "owner": "Field Sales"},
     {"channel_assumption": "outbound and partner; executive events", "owner": "Key Accounts"},
 )
+
+# Score areas as three teams judge them, 1 to 5, per segment from the smallest accounts to the largest. They agree on revenue and on how
+# clear the way to sales is; sales thinks less of the segments it disqualifies most.
+_AREAS = ("strategic_fit", "problem_intensity", "path_clarity", "revenue_potential", "sales_feedback")
+_RATERS = {
+    "marketing": ((3, 4, 4, 2, 3), (4, 4, 4, 3, 3), (4, 3, 3, 4, 4), (5, 4, 2, 5, 4)),
+    "sales": ((2, 3, 4, 1, 2), (3, 4, 4, 3, 3), (4, 4, 3, 4, 4), (5, 4, 2, 5, 5)),
+    "success": ((3, 3, 3, 2, 2), (3, 4, 4, 2, 3), (4, 4, 2, 4, 3), (4, 5, 3, 5, 4)),
+}
+_DRAFT = """# The segmentation the team works with today: by size alone. Page 30 judges it by the same gates as the one it finds.
+[draft]
+[[draft.segments]]
+name = "Small business"
+where = [{ trait = "employees", below = 100 }]
+
+[[draft.segments]]
+name = "Mid-market"
+where = [{ trait = "employees", from = 100, below = 1000 }]
+
+[[draft.segments]]
+name = "Enterprise"
+where = [{ trait = "employees", from = 1000 }]
+"""
 
 _PLAYBOOK_TAIL = """# Plays: what happens with an account of this tier, segment and intent. The most specific one counts.
 [[plays]]
