@@ -108,6 +108,11 @@ class Step:
         return self.kept.frame("effort", lambda: features.summarise_effort(self.sources, self.as_of), on=self.as_of)
 
     @cached_property
+    def played(self) -> pd.DataFrame:
+        """Activities until `as_of` that name a play, by account, play, type and outcome (`features.summarise_plays`)."""
+        return self.kept.frame("played", lambda: features.summarise_plays(self.sources, self.as_of), on=self.as_of)
+
+    @cached_property
     def accounts(self) -> pd.DataFrame:
         """One row per account (`features.build_accounts`)."""
         earlier = (self.folder / EVENTS, self.folder / "previous" / EVENTS)

@@ -115,7 +115,7 @@ def test_the_watch_pools_the_quarters_of_a_level():
         decisions=governance.review_decisions([], kpis, NOW),
         maturity=pd.DataFrame(),
     )
-    codes = [f.code for f in governance._watch_findings(review.watch, Settings())]
+    codes = [f.code for f in governance.review._watch_findings(review.watch, Settings())]
     assert codes == ["drift"]
 
 

@@ -58,6 +58,7 @@ def test_all_tables_of_the_contract_are_declared():
         "scores",
         "opportunity_scores",
         "tiers",
+        "forecast",
         "account_snapshot",
         "opportunity_snapshot",
         "trait_history",

@@ -40,7 +40,8 @@ _CODES = {
     "activation": "uncovered-cell unconnected-segment unsafe-value definition-conflict files-written",
     "governance": """drift backtest-miss backtest-hit retire-segment redefine-trait new-use-case price-or-product-change
         poor-fit-unchanged review-overdue high-traffic-low-qualification low-traffic-high-acceptance high-forms-low-fit
-        strong-talks-slow-cycles no-earlier-run compared-with-earlier decision-due""",
+        strong-talks-slow-cycles no-earlier-run compared-with-earlier decision-due forecast
+        seller-mix icp-pays""",
 }
 CODES = frozenset(code for block in _CODES.values() for code in block.split())
 

@@ -637,6 +637,28 @@ _ARTEFACTS = (
         meaning="What each tier promises, and what it delivered.",
     ),
     _table(
+        "forecast",
+        "tier, date of the forecast, method and basis",
+        "tier made_at method basis",
+        """
+        tier category * in=tier_1|tier_2|tier_3|not_icp|insufficient|all : tier of the account; all for their sum
+        made_at date * : day as known on which it was made
+        until date * : last of the 91 days it speaks of
+        method category * in=by_tier|without_tiers : whether each tier has its own curve, pace and deal size
+        basis category * in=now|earlier_run|reconstructed : made by this run, written down by an earlier one, or made again
+        open count : opportunities open on that day
+        wins number : wins expected, of open ones and of those still to be opened
+        low number : lower end of the 90 % band
+        high number : upper end
+        value money : annual value of these wins
+        value_low money : lower end of the 90 % band
+        value_high money : upper end
+        came count : wins that came; null until the 91 days are over
+        came_value money : their annual value
+        """,
+        meaning="What the tier mix of the pipeline lets expect, and what came.",
+    ),
+    _table(
         "account_snapshot",
         "account",
         "account_id",

@@ -33,6 +33,7 @@ MAKERS = {
     "opportunity_scores": "50_tiers",
     "tiers": "50_tiers",
     "model": "50_tiers",
+    "forecast": "70_governance",
 }
 
 

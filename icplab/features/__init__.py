@@ -12,7 +12,7 @@ from icplab.features.kept import Kept
 from icplab.features.known import BORN, LATER, Tables, known_table, view_on
 from icplab.features.opportunities import build_opportunities
 from icplab.features.state import Refresh
-from icplab.features.summaries import count_early, summarise_effort, summarise_signals
+from icplab.features.summaries import count_early, summarise_effort, summarise_plays, summarise_signals
 
 __all__ = [
     "BORN",
@@ -27,6 +27,7 @@ __all__ = [
     "count_early",
     "known_table",
     "summarise_effort",
+    "summarise_plays",
     "summarise_signals",
     "type_values",
     "view_on",

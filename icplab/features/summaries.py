@@ -28,6 +28,10 @@ SELECT account_id, CAST(date_trunc('month', occurred_at) AS DATE) AS month, type
 FROM activities WHERE occurred_at <= {day} AND account_id IS NOT NULL
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""
 
+_PLAYS = """
+SELECT account_id, play, type, outcome, count(*) AS events FROM activities
+WHERE occurred_at <= {day} AND account_id IS NOT NULL AND play IS NOT NULL GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"""
+
 _EARLY = """
 SELECT a.account_id, count(*) AS n FROM activities AS a JOIN starts AS s ON s.account_id = a.account_id
 WHERE a.occurred_at >= {first} AND a.occurred_at <= {day}
@@ -75,6 +79,26 @@ def summarise_effort(tables: Tables, as_of: pd.Timestamp, *, engine: str = "") -
         found = session.fetch(_EFFORT.format(day=sql_day(as_of)))
     whole = {"events": "int64", "timed": "int64", "minutes": "float64", "month": "datetime64[us]"}
     return found.astype(whole)
+
+
+def summarise_plays(tables: Tables, as_of: pd.Timestamp, *, engine: str = "") -> pd.DataFrame:
+    """Activities until `as_of` that name a play, one row per account, play, type and outcome.
+
+    Returns
+    -------
+    DataFrame
+        `account_id, play, type, outcome` (may be null), `events`. Sorted.
+    """
+    source = tables.get("activities")
+    if source is None:
+        source = CANONICAL["activities"].empty()
+    folders = [source.resolve().parent] if isinstance(source, Path) else []
+    if not isinstance(source, Path):
+        source = source[["account_id", "play", "type", "outcome", "occurred_at"]]
+    with open_session(engine, folders=folders) as session:
+        session.give("activities", source)
+        found = session.fetch(_PLAYS.format(day=sql_day(as_of)))
+    return found.astype({**dict.fromkeys(("account_id", "play", "type", "outcome"), "str"), "events": "int64"})
 
 
 def count_early(

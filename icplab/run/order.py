@@ -25,6 +25,7 @@ OWN = frozenset(
         "sources",
         "signals",
         "effort",
+        "played",
         "count_early",
         "accounts",
         "opportunities",

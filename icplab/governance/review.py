@@ -38,15 +38,6 @@ COMPARED = (
     ("cac", ""),
     ("ltv_cac", ""),
 )
-# Capability, what shows that it is operated rather than improvised, owner (maturity matrix, R46-R64).
-CAPABILITIES = (
-    ("Market segmentation", "Product Marketing / Strategy"),
-    ("ICP definition", "Revenue Leadership / Product Marketing"),
-    ("Scoring and tiering", "RevOps"),
-    ("GTM activation", "Sales / Marketing / CS"),
-    ("Measurement and feedback", "Analytics / Finance"),
-    ("Governance", "Revenue Leadership"),
-)
 
 
 @dataclass(frozen=True)
@@ -238,46 +229,6 @@ def review_decisions(decisions: Sequence[Mapping], kpis: pd.DataFrame, as_of: pd
     ]
     columns = ["at", "what", "who", "review", "due", "expected", "wanted", "actual", "low", "high", "reached"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def assess_maturity(present: Mapping[str, bool]) -> pd.DataFrame:
-    """How far each capability is operated rather than improvised, from what the run holds.
-
-    Parameters
-    ----------
-    present : answers, by name: segments, needs_or_buying, icps_per_segment, margins, usable_tiers, intent, playbook, tagged_spend,
-        retention, cac, earlier_run, decisions
-
-    Returns
-    -------
-    DataFrame, one row per capability of the maturity matrix: capability, level (0 ad hoc, 1 partly, 2 operated), evidence,
-    next_step, owner.
-    """
-    asked = (
-        (
-            ("segments", "segments found or declared"),
-            ("needs_or_buying", "needs or buying behaviour recorded on accounts"),
-        ),
-        (("icps_per_segment", "an ICP per segment"), ("margins", "margins, so that profit is known")),
-        (("usable_tiers", "tiers that passed the forward check"), ("intent", "activities, so that intent is scored")),
-        (("playbook", "plays and messages in playbook.toml"), ("tagged_spend", "spend by segment or campaign")),
-        (("retention", "subscriptions, so that retention is measured"), ("cac", "spend, so that CAC is measured")),
-        (("earlier_run", "an earlier run to compare with"), ("decisions", "decisions with a review date")),
-    )
-    rows = []
-    for (capability, owner), checks in zip(CAPABILITIES, asked, strict=True):
-        have = [text for name, text in checks if present.get(name)]
-        lack = [text for name, text in checks if not present.get(name)]
-        rows.append(
-            {
-                "capability": capability,
-                "level": len(have),
-                "evidence": "; ".join(have) or "none yet",
-                "next_step": f"provide {lack[0]}" if lack else "keep it going",
-                "owner": owner,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def findings(
