@@ -103,8 +103,14 @@ def without_twin(inverse: Floats, columns: Floats, twins: Codes) -> Floats:
     return product
 
 
-def weighted_products(z: Floats, weight: Floats) -> Floats:
-    """Z' diag(w_j) Z for every column w_j: (candidates, p, p).
+def pair_products(z: Floats) -> Floats:
+    """Products of all pairs of columns, each pair once: (rows, p (p + 1) / 2)."""
+    left, right = np.triu_indices(z.shape[1])
+    return z[:, left] * z[:, right]
+
+
+def weighted_products(z: Floats, weight: Floats, pairs: Floats | None = None) -> Floats:
+    """Z' diag(w_j) Z for every column w_j: (candidates, p, p). `pairs`: the `pair_products` of z, where they were kept.
 
     Many candidates: from the products of pairs of columns, half the arithmetic. Few: one product each.
     """
@@ -112,11 +118,13 @@ def weighted_products(z: Floats, weight: Floats) -> Floats:
     if weight.shape[1] < p:
         return np.stack([(z * w[:, None]).T @ z for w in weight.T])
     left, right = np.triu_indices(p)
-    flat = np.zeros((weight.shape[1], len(left)))
-    size = max(1, BLOCK_CELLS // max(len(left), 1))
-    for start in range(0, len(z), size):
-        rows = z[start : start + size]
-        flat += weight[start : start + size].T @ (rows[:, left] * rows[:, right])
+    if pairs is not None:
+        flat = weight.T @ pairs
+    else:
+        flat = np.zeros((weight.shape[1], len(left)))
+        size = max(1, BLOCK_CELLS // max(len(left), 1))
+        for start in range(0, len(z), size):
+            flat += weight[start : start + size].T @ pair_products(z[start : start + size])
     full = np.empty((weight.shape[1], p, p))
     full[:, left, right] = flat
     full[:, right, left] = flat

@@ -256,12 +256,11 @@ def _codes(clusters: ArrayLike) -> NDArray[np.intp]:
 
 def _separated(y: Floats, x: Floats) -> Flags:
     """Candidates one arm of which holds no win or no loss."""
-    has = x != 0
-    wins, rows = y @ has, has.sum(axis=0)
+    flags = (x * x == x).all(axis=0)
+    wins, rows = y @ x, x.sum(axis=0)  # counts, where the candidate is a flag
     inside = (wins == 0) | (wins == rows)
     outside = (y.sum() - wins == 0) | (y.sum() - wins == len(y) - rows)
-    varies = (rows > 0) & (rows < len(y))
-    return ((x == 0) | (x == 1)).all(axis=0) & varies & (inside | outside)
+    return flags & (rows > 0) & (rows < len(y)) & (inside | outside)
 
 
 def _fit_all(task: Task, whole: Block) -> tuple[pd.DataFrame, Floats]:
@@ -277,7 +276,7 @@ def _parts(task: Task, whole: Block) -> list[Block]:
     """As many candidates together as fit into memory."""
     m = whole.own.shape[2]
     size = max(1, min(256, 8 * BLOCK_CELLS // max(task.parameters**2, 1), max(CACHE_CELLS // len(task.y), 32)))
-    return [whole.part(np.arange(s, min(s + size, m))) for s in range(0, m, size)]
+    return [whole.part(slice(s, s + size)) for s in range(0, m, size)]
 
 
 def _table(

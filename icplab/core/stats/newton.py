@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from icplab.core.stats.blocks import (
+    BLOCK_CELLS,
     LARGEST_STEP,
     NOTHING,
     correction,
@@ -22,6 +23,7 @@ from icplab.core.stats.blocks import (
     gram,
     invert,
     invert_small,
+    pair_products,
     products_of,
     solve_like,
     solve_many,
@@ -38,6 +40,10 @@ Codes = NDArray[np.intp]
 MAX_STEPS = 40
 TOLERANCE = 1e-9  # largest change of a coefficient at which a fit has converged
 CLOSE = 1e-5  # size of a full Newton step that leaves an error of its square
+NEARLY, MOVED = (
+    5e-4,
+    2e-3,
+)  # where no influences are asked for: of a step, and of what it moves the log odds of any row by
 SMALL_STEP = 0.5  # log odds: steps below this cannot overshoot, and are taken without looking
 MAX_CHORDS, CHORD_CLOSE = 20, 1e-6
 FEW = 24  # nuisance columns up to which every candidate gets its own nuisance block from the first step
@@ -61,6 +67,12 @@ class Task:
     """Whether the influence of rows is asked for; without clusters most callers have no use for it."""
 
     @cached_property
+    def pairs(self) -> Floats | None:
+        """Products of all pairs of nuisance columns, where they are few enough to keep."""
+        cells = len(self.z) * self.parameters * (self.parameters + 1) // 2
+        return pair_products(self.z) if cells <= BLOCK_CELLS else None
+
+    @cached_property
     def inverse(self) -> Floats | None:
         """Of the null model's information, where nuisance columns are many; None where they are few."""
         if self.parameters <= FEW:
@@ -81,8 +93,8 @@ class Block:
     ridge: Floats
     twins: Codes
 
-    def part(self, chosen: NDArray) -> Block:
-        return Block(self.own[:, :, chosen], self.ridge[:, chosen], self.twins[chosen])
+    def part(self, chosen: NDArray | slice) -> Block:
+        return Block(np.ascontiguousarray(self.own[:, :, chosen]), self.ridge[:, chosen], self.twins[chosen])
 
 
 def newton(y: Floats, z: Floats, penalty: Floats, start: ArrayLike | None = None) -> tuple[Floats, bool]:
@@ -273,7 +285,8 @@ def _chord(task: Task, whole: Block, inverse: Floats) -> tuple[Floats, Floats, F
 def _finish(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[Floats, Floats, Floats, Flags]:
     """Full Newton steps from here: coefficients, variances, row influences, and which settled.
 
-    Variances and influences are those before the last step, which is smaller than CLOSE.
+    Influences, and variances with them, are those before the last step, which is smaller than CLOSE. Variances alone follow
+    the last step to first order, so that it may be as large as NEARLY.
     """
     gamma, beta, m = gamma.copy(), beta.copy(), beta.shape[1]
     gamma[block.twins[block.twins >= 0], np.flatnonzero(block.twins >= 0)] = 0
@@ -286,9 +299,16 @@ def _finish(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[Floa
         gamma[:, todo] += steps[0]
         beta[:, todo] += steps[1]
         size = np.maximum(np.abs(steps[1]).max(axis=0), np.abs(steps[0]).max(axis=0, initial=0.0))
-        done = size < CLOSE
+        done = size < (CLOSE if task.influence else NEARLY)
+        after = small[:, 0, 0].copy()
+        if not task.influence and done.any():
+            own = (steps[0][:, done], steps[1][:, done])
+            after[done], moved = _variance_after(
+                task, part.part(done), own, small[done], by_own[done], residual[:, done]
+            )
+            done[done] = moved < MOVED
         last = done | (turn == MAX_STEPS - 1)
-        variance[todo[last]] = small[last, 0, 0]
+        variance[todo[last]] = after[last]
         if task.influence and last.any():
             influence[:, todo[last]] = _influence(task.z, part.part(last), small[last], by_own[last], residual[:, last])
         converged[todo[done]] = True
@@ -315,7 +335,7 @@ def _exact_step(
     cross[:, t, has], gradient[t, has] = 0, 0
     right = np.concatenate([cross, gradient[None]])  # (q + 1, p, m)
     if task.inverse is None:
-        information = weighted_products(z, weight) + np.diag(task.penalty)
+        information = weighted_products(z, weight, task.pairs) + np.diag(task.penalty)
         information[has, t, :], information[has, :, t], information[has, t, t] = 0, 0, 1
         solved = solve_many(information, right.transpose(2, 1, 0))
     else:
@@ -330,10 +350,37 @@ def _exact_step(
 
 def _influence(z: Floats, block: Block, small: Floats, by_own: Floats, residual: Floats) -> Floats:
     """Influence of each row on the candidates' coefficients: what is left of the candidate, times the residual."""
-    influence = np.zeros_like(residual)
-    for q, x in enumerate(block.own):  # the candidate less what the nuisance columns explain of it
-        influence += small[:, 0, q] * (x - z @ by_own[:, :, q].T)
-    return influence * residual
+    return _left_of(z, block, small, by_own) * residual
+
+
+def _left_of(z: Floats, block: Block, small: Floats, by_own: Floats) -> Floats:
+    """The candidate less what the nuisance columns explain of it, over its information: (rows, candidates)."""
+    left = 0.0
+    for q, x in enumerate(block.own):
+        part = x - z @ by_own[:, :, q].T
+        part *= small[:, 0, q]
+        left = left + part if q else part
+    return np.asarray(left)
+
+
+def _variance_after(
+    task: Task, block: Block, steps: tuple[Floats, Floats], small: Floats, by_own: Floats, residual: Floats
+) -> tuple[Floats, Floats]:
+    """Variances once the step is taken, to first order in it, and the most it moves the log odds of a row.
+
+    What nuisance explains of the candidate minimises what is left of it, so that to this order only the rows' weights move.
+    """
+    moves = _predictor(task.z, block.own, *steps)
+    moved = np.maximum(moves.max(axis=0), -moves.min(axis=0))
+    mu = task.y[:, None] - residual
+    moves *= mu
+    np.subtract(1, mu, out=mu)
+    moves *= mu
+    mu *= 2
+    mu -= 1
+    moves *= mu  # the change of each weight, mu (1 - mu)
+    left = _left_of(task.z, block, small, by_own)
+    return small[:, 0, 0] - np.einsum("ij,ij,ij->j", moves, left, left), moved
 
 
 def _predictor(z: Floats, own: Floats, gamma: Floats, beta: Floats) -> Floats:
