@@ -118,6 +118,29 @@ def test_a_cut_of_opportunities_measures_what_needs_no_account(opportunities, gi
     assert figure(kpis, "nrr", "12m", "web")["status"] == "not_measured"
 
 
+def test_a_cut_of_opportunities_may_have_fewer_rows_than_there_are_accounts(opportunities, given):
+    kpis = performance.measure_kpis(opportunities.tail(2), cut="source", **given)
+    closed = opportunities.tail(2)["status"].isin(["won", "lost"]).sum()
+    assert kpis.loc[kpis["kpi"].isin(["won", "lost"]) & (kpis["period"] == "all"), "value"].sum() == closed
+
+
+def test_ids_that_both_tables_simply_number_are_not_mixed_up(opportunities, given):
+    number = pd.Series([str(i) for i in range(len(given["accounts"]))], index=given["accounts"]["account_id"])
+    renamed = {"accounts": given["accounts"].assign(account_id=number.to_numpy())}
+    for name in ("subscriptions", "leads", "activities"):
+        if name in given and len(given[name]):
+            renamed[name] = given[name].assign(account_id=given[name]["account_id"].map(number))
+    numbered = opportunities.assign(
+        account_id=opportunities["account_id"].map(number), opportunity_id=[str(i) for i in range(len(opportunities))]
+    )
+    for cut in ("industry", "source"):
+        before = performance.measure_kpis(opportunities, cut=cut, **given)
+        after = performance.measure_kpis(numbered, cut=cut, **{**given, **renamed})
+        plain = ["cut", "level", "kpi", "basis", "period", "n", "status"]
+        pd.testing.assert_frame_equal(before[plain], after[plain])
+        np.testing.assert_allclose(before["value"], after["value"], rtol=1e-12)
+
+
 def test_rows_keep_the_contract(opportunities, given):
     kpis = performance.measure_cuts(opportunities, ["industry", "employees"], **given)
     checked = check_artefact("kpis", kpis)

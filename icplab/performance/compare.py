@@ -15,7 +15,7 @@ import pandas as pd
 from icplab.core.config import Settings
 from icplab.core.stats.intervals import LEVEL
 from icplab.core.stats.resample import REPLICATES, draw_weights
-from icplab.performance.cuts import build_levels, find_levels
+from icplab.performance.cuts import build_levels, find_levels, key_of
 from icplab.performance.prepare import no_decision
 
 SIZES = ("employees", "annual_revenue")
@@ -125,7 +125,7 @@ def _compare(
     closed: pd.DataFrame, strata: pd.Series, weights: npt.NDArray[np.float32], cut: str, levels: pd.Series
 ) -> pd.DataFrame:
     """One row per level of a cut."""
-    key = "opportunity_id" if levels.index.isin(closed["opportunity_id"]).any() else "account_id"
+    key = key_of(levels)
     level = closed[key].map(levels).astype("str")
     known = level.notna()
     if not known.any():

@@ -127,6 +127,14 @@ def find_levels(
     )
 
 
+def key_of(levels: pd.Series) -> str:
+    """What the levels of a cut are given for, by the name of their index: `opportunity_id`, otherwise `account_id`.
+
+    Never by comparing the ids: in many exports both tables are simply numbered.
+    """
+    return "opportunity_id" if levels.index.name == "opportunity_id" else "account_id"
+
+
 def build_cube(accounts: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     """Cell of each account in a cube of several columns, such as `west x 2: [50, 400) x cloud`; null where one is missing."""
     parts = [build_levels(accounts, column) for column in columns]

@@ -12,7 +12,7 @@ import pandas as pd
 from icplab.core.config import Settings
 from icplab.core.stats.resample import REPLICATES, draw_weights
 from icplab.performance.columns import Columns, columns_of
-from icplab.performance.cuts import mask_owners
+from icplab.performance.cuts import key_of, mask_owners
 from icplab.performance.prepare import (
     FUNNEL,
     accounts_reached,
@@ -227,13 +227,14 @@ def build_facts(
 
 def set_levels(facts: Facts, levels: pd.Series) -> Facts:
     """The same facts under a cut: `levels` holds the level of each account, or of each opportunity, by its id."""
-    by_account = not levels.index.isin(facts.opportunity_ids).any()
+    by_account = key_of(levels) == "account_id"
     names = pd.Index(sorted(levels.dropna().unique()), dtype="str")
     ids = facts.accounts if by_account else facts.opportunity_ids
     codes = np.append(names.get_indexer(levels.reindex(ids)), -1)  # the last stands for rows without an account
-    level = {n: codes[facts.whole(n)["account"]] for n in _MEASURED}
-    if not by_account:
-        level = {n: np.full(len(v), -1) for n, v in level.items()}
+    if by_account:
+        level = {n: codes[facts.whole(n)["account"]] for n in _MEASURED}
+    else:
+        level = {n: np.full(len(facts.whole(n)["account"]), -1) for n in _MEASURED}
         level["opportunities"] = codes[:-1]
     unplaced = _unplaced(level["opportunities"] < 0, facts.whole("opportunities")["open"])
     return replace(facts, levels=tuple(names), level=level, by_account=by_account, unplaced=unplaced, memory={})
