@@ -244,6 +244,38 @@ class TestProfiles:
         assert winning["adjusted_low"] > 1
         assert 0 < winning["adjusted_no"] < winning["adjusted_yes"] < 1
 
+    def test_side_by_side_every_segment_answers_every_question(self, clean):
+        icps = clean.icps()
+        table = traits.compare_icps(icps)
+        assert table.shape == (table["what"].nunique(), 1 + len(icps))
+        assert not (table == "").any().any()
+        rate = icps[0]["potential"]["win_rate"]
+        closed = clean.opportunities[clean.opportunities["status"].isin(["won", "lost"])]
+        own = closed["account_id"].isin(
+            clean.members.loc[clean.members["segment_id"] == icps[0]["segment_id"], "account_id"]
+        )
+        wins, margin = closed[own]["status"] == "won", closed[own]["acv"] * closed[own]["margin_rate"]
+        assert (rate["value"], rate["n"]) == (round(wins.mean(), 4), own.sum())
+        potential = icps[0]["potential"]["margin_per_opportunity"]
+        assert potential["value"] == pytest.approx(margin[wins].sum() / own.sum(), abs=0.01)
+        assert potential["low"] < potential["value"] < potential["high"]
+
+    def test_the_yield_of_a_segment_is_counted_against_the_whole_market(self):
+        icps = [{"segment_id": s, "segment": "x"} for s in ("S1", "S2")]
+        ids = [f"A{i}" for i in range(60)]
+        status = ["won"] * 12 + ["lost"] * 12 + ["won"] * 3 + ["lost"] * 33
+        matches = pd.DataFrame({"account_id": ids, "segment_id": ["S1"] * 40 + ["S2"] * 20, "icp": "no"})
+        matches.loc[:23, "icp"], matches.loc[40:44, "icp"] = "yes", "yes"
+        worked = empty_opportunities(ids[:59], np.array(status[:59])).assign(type="new")
+        found = traits.measure_yield(
+            icps, pd.concat([matches, matches.tail(1).assign(account_id="new", icp="yes")]), worked
+        )
+        assert found["inside"].tolist() == [24, 6]
+        assert found["never_worked"].tolist() == [0, 1]
+        assert found["win_rate"].round(3).fillna(-1).tolist() == [0.5, -1]  # five closed opportunities tell nothing
+        assert found.loc[0, "index"] == pytest.approx(100 * 0.5 / (15 / 59))
+        assert found.loc[0, "index_low"] < 200 < found.loc[0, "index_high"]
+
     def test_blanks_leave_an_account_unknown_and_partners_outside(self):
         rule = {"conditions": [{"trait": "c1", "level": "yes", "wanted": True}], "at_least": 1}
         icps = [{"segment_id": "S1", "qualification_rule": rule}, {"segment_id": "S2", "qualification_rule": {}}]

@@ -2,6 +2,7 @@
 
 from icplab.traits.audit import audit_leaks
 from icplab.traits.cards import card_table
+from icplab.traits.compare import compare_icps, measure_yield
 from icplab.traits.deltas import measure_icp_delta
 from icplab.traits.effects import measure_traits
 from icplab.traits.evidence import Evidence, show_evidence
@@ -28,6 +29,7 @@ __all__ = [
     "Evidence",
     "audit_leaks",
     "card_table",
+    "compare_icps",
     "compare_segments",
     "count_verdicts",
     "delta_points",
@@ -45,6 +47,7 @@ __all__ = [
     "measure_leading_indicators",
     "measure_roles",
     "measure_traits",
+    "measure_yield",
     "other_outcomes",
     "search_pairs",
     "show_evidence",

@@ -14,6 +14,16 @@ PARTS = (
     "fit", "anti_traits", "pain", "potential", "key_roles", "personas", "drivers", "risks", "leading_indicators",
 )  # fmt: skip
 
+POTENTIAL = {
+    "win_rate": ("win rate", "fraction"),
+    "acv_median": ("median annual value of a win", "money"),
+    "annual_margin_median": ("median annual margin of a win", "money"),
+    "margin_per_opportunity": ("annual margin per closed opportunity", "money"),
+    "cycle_days_median": ("median days to a win", "days"),
+    "kept_after_a_year": ("still a customer after a year", "fraction"),
+    "larger_after_a_year": ("larger after a year", "fraction"),
+}
+
 
 def card_table(icps: Sequence[dict]) -> pd.DataFrame:
     """Profiles as lines to read: `segment, part, says`, one row per segment and part of the card."""
@@ -22,7 +32,7 @@ def card_table(icps: Sequence[dict]) -> pd.DataFrame:
         name = f"{fmt.plain(icp['segment_id'])} {fmt.plain(icp['segment'])}"
         rows += [(name, part.replace("_", " "), _SAYS[part](icp[part])) for part in PARTS]
         rule = icp["qualification_rule"]
-        rows.append((name, "qualification rule", _rule_words(rule) if rule else NOT_ENOUGH))
+        rows.append((name, "qualification rule", rule_words(rule) if rule else NOT_ENOUGH))
     return pd.DataFrame(rows, columns=["segment", "part", "says"])
 
 
@@ -35,7 +45,8 @@ def _trait_words(entries: object) -> str:
     )
 
 
-def _share_words(entries: object) -> str:
+def share_words(entries: object) -> str:
+    """The most frequent values with their shares."""
     if not isinstance(entries, list):
         return str(entries)
     return ", ".join(f"{fmt.plain(e['value'])} {fmt.percent(e['share'])}" for e in entries[:3])
@@ -44,8 +55,8 @@ def _share_words(entries: object) -> str:
 def _pain_words(pain: dict) -> str:
     return (
         f"{fmt.plain(pain['problem_statement'])} {_check_words(pain['statement_check'])} · needs: "
-        f"{_share_words(pain['needs'])} · lost because: {_share_words(pain['loss_reasons'])} · disqualified because: "
-        f"{_share_words(pain['disqualification_reasons'])} · only the timing: {_share_words(pain['timing_reasons'])}"
+        f"{share_words(pain['needs'])} · lost because: {share_words(pain['loss_reasons'])} · disqualified because: "
+        f"{share_words(pain['disqualification_reasons'])} · only the timing: {share_words(pain['timing_reasons'])}"
     )
 
 
@@ -85,16 +96,12 @@ def _persona_words(personas: object) -> str:
 
 
 def _potential_words(potential: dict) -> str:
-    units = {
-        "win_rate": "fraction",
-        "acv_median": "money",
-        "annual_margin_median": "money",
-        "cycle_days_median": "days",
-    }
-    return "; ".join(f"{k.replace('_', ' ')} {_figure(potential[k], unit)}" for k, unit in units.items())
+    said = "; ".join(f"{words} {figure_words(potential[k], unit)}" for k, (words, unit) in POTENTIAL.items())
+    return f"{said} · bought: {share_words(potential['products'])}"
 
 
-def _figure(figure: object, unit: str) -> str:
+def figure_words(figure: object, unit: str) -> str:
+    """An estimate with its interval and n, or why there is none."""
     if not isinstance(figure, dict):
         return str(figure)
     return f"{fmt.estimate(figure['value'], figure['low'], figure['high'], unit)}, n {fmt.integer(figure['n'])}"
@@ -117,10 +124,11 @@ def _when(entry: dict) -> str:
 
 
 def _risk_words(risks: dict) -> str:
-    return f"{_trait_words(risks['traits'])} · lost because: {_share_words(risks['loss_reasons'])}"
+    return f"{_trait_words(risks['traits'])} · lost because: {share_words(risks['loss_reasons'])}"
 
 
-def _rule_words(rule: dict) -> str:
+def rule_words(rule: dict) -> str:
+    """A qualification rule, how many it meets, and how they win."""
     reached = f" · met by {fmt.integer(rule['n_met'])} of {fmt.integer(rule['n'])} closed opportunities"
     if rule["precision"] is None:
         return fmt.plain(rule["text"]) + reached

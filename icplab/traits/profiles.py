@@ -17,6 +17,7 @@ from icplab.core.errors import BadInput
 from icplab.core.schema import ALL, UNASSIGNED
 from icplab.core.stats.intervals import wilson
 from icplab.traits.indicators import CountEarly, measure_leading_indicators
+from icplab.traits.outcomes import BY_CUSTOMER, observe
 from icplab.traits.pain import NOT_ENOUGH, describe_pain, list_shares
 from icplab.traits.people import link_personas, measure_roles
 from icplab.traits.rules import draft_rule
@@ -77,10 +78,9 @@ def draft_icps(
     accounts = accounts.sort_values("account_id", kind="stable", ignore_index=True)
     tables = tables or {}
     early = measure_leading_indicators(opportunities, accounts, tables, as_of=as_of, count_early=count_early)
-    return [
-        _draft(row, traits, account_segments, opportunities, accounts, catalogue, settings, as_of, tables, early)
-        for row in rows.to_dict("records")
-    ]
+    customers = {o: observe(o, opportunities, tables.get("subscriptions"), as_of) for o in BY_CUSTOMER}
+    frames = (traits, account_segments, opportunities, accounts, catalogue)
+    return [_draft(row, *frames, settings, as_of, tables, early, customers) for row in rows.to_dict("records")]
 
 
 def _draft(
@@ -94,12 +94,14 @@ def _draft(
     as_of: pd.Timestamp,
     tables: Tables,
     early: pd.DataFrame,
+    customers: Tables,
 ) -> dict:
     """One profile."""
     segment_id = str(row["segment_id"])
     members = set(account_segments.loc[account_segments["segment_id"] == segment_id, "account_id"])
     inside = opportunities[opportunities["account_id"].isin(members)]
-    closed = inside[inside["status"].isin(["won", "lost"])].sort_values("opportunity_id", kind="stable")
+    sold = inside[inside["type"] != "renewal"]
+    closed = sold[sold["status"].isin(["won", "lost"])].sort_values("opportunity_id", kind="stable")
     won = (closed["status"] == "won").to_numpy()
     place = (
         pd.Series(np.arange(len(accounts)), index=accounts["account_id"])
@@ -123,7 +125,9 @@ def _draft(
         },
         "anti_traits": [t for t in winning if t["direction"] == "-"] or NOT_ENOUGH,
         "pain": describe_pain(segment_id, own, accounts, closed, catalogue, settings, tables),
-        "potential": _potential(closed, won, settings),
+        "potential": _potential(
+            closed, won, {o: c[c["account_id"].isin(members)] for o, c in customers.items()}, settings
+        ),
         "key_roles": _records(roles),
         "personas": link_personas(settings, roles) or "not in playbook.toml",
         "drivers": [
@@ -170,26 +174,43 @@ def _traits_of(traits: pd.DataFrame, segment_id: str, outcome: str, direction: s
     ]
 
 
-def _potential(closed: pd.DataFrame, won: NDArray[np.bool_], settings: Settings) -> dict:
-    """Win rate, annual value and margin of a won opportunity, and its expected margin over the horizon of [economics]."""
+def _potential(closed: pd.DataFrame, won: NDArray[np.bool_], customers: Tables, settings: Settings) -> dict:
+    """Win rate, annual value and margin of a win, margin per closed opportunity, cycle, and what customers do in a year."""
     minimum = settings.plan.minimum_n
-    low, high = wilson(float(won.sum()), float(max(len(won), 1)))
     value = closed.loc[won, "acv"].dropna().astype("float64")
-    margin = (closed.loc[won, "acv"] * closed.loc[won, "margin_rate"]).dropna().astype("float64")
-    enough = len(closed) >= minimum
+    margin = closed["acv"].astype("float64") * closed["margin_rate"].astype("float64")
+    per_opportunity = margin.where(won, 0.0)
     return {
-        "win_rate": {
-            "value": round(float(won.mean()), 4),
-            "low": round(float(low), 4),
-            "high": round(float(high), 4),
-            "n": len(won),
-        }
-        if enough
-        else NOT_ENOUGH,
+        "win_rate": _rate(won, minimum),
         "acv_median": _median(value, minimum),
-        "annual_margin_median": _median(margin, minimum),
+        "annual_margin_median": _median(margin[won].dropna(), minimum),
+        "margin_per_opportunity": _mean(per_opportunity.dropna(), closed["family_id"], minimum),
         "cycle_days_median": _median(closed.loc[won, "cycle_days"].dropna().astype("float64"), minimum),
+        "kept_after_a_year": _rate(customers["retention"]["y"].to_numpy() == 1, minimum),
+        "larger_after_a_year": _rate(customers["expansion"]["y"].to_numpy() == 1, minimum),
+        "products": list_shares(closed.loc[won, "product"]) or NOT_ENOUGH,
     }
+
+
+def _rate(events: NDArray[np.bool_], minimum: int) -> dict | str:
+    """Share with its Wilson interval."""
+    if len(events) < max(minimum, 1):
+        return NOT_ENOUGH
+    low, high = wilson(float(events.sum()), float(len(events)))
+    return _figure(float(events.mean()), float(low), float(high), len(events), 4)
+
+
+def _mean(values: pd.Series, families: pd.Series, minimum: int) -> dict | str:
+    """Mean with its 95 % interval, rows of a family taken as one draw."""
+    from scipy import special
+
+    by_family = (values - values.mean()).groupby(families.reindex(values.index)).sum()
+    if len(values) < minimum or len(by_family) < 2:
+        return NOT_ENOUGH
+    error = float(np.sqrt((by_family**2).sum() * len(by_family) / (len(by_family) - 1))) / len(values)
+    width = float(special.stdtrit(len(by_family) - 1, 0.975)) * error
+    middle = float(values.mean())
+    return _figure(middle, middle - width, middle + width, len(values), 2)
 
 
 def _median(values: pd.Series, minimum: int) -> dict | str:
@@ -201,12 +222,11 @@ def _median(values: pd.Series, minimum: int) -> dict | str:
     ordered = np.sort(values.to_numpy())
     rank = int(stats.binom.ppf(0.025, len(ordered), 0.5))
     low, high = ordered[max(rank - 1, 0)], ordered[min(len(ordered) - rank, len(ordered) - 1)]
-    return {
-        "value": round(float(np.median(ordered)), 2),
-        "low": round(float(low), 2),
-        "high": round(float(high), 2),
-        "n": len(ordered),
-    }
+    return _figure(float(np.median(ordered)), float(low), float(high), len(ordered), 2)
+
+
+def _figure(value: float, low: float, high: float, n: int, digits: int) -> dict:
+    return {"value": round(value, digits), "low": round(low, digits), "high": round(high, digits), "n": n}
 
 
 def _risks(traits: pd.DataFrame, segment_id: str, closed: pd.DataFrame) -> dict:

@@ -87,7 +87,7 @@ def _leaks(audit: pd.DataFrame) -> list[Finding]:
                 STEP,
                 "watch",
                 fmt.plain(row["trait"]),
-                f"{fmt.plain(row['trait'])} is quarantined: {row['evidence']} (filled in {fmt.percent(row['fill_won'])} of won, "
+                f"{fmt.plain(row['trait'])} is quarantined, because it looks filled in once the outcome was known: {row['evidence']} (filled in {fmt.percent(row['fill_won'])} of won, "
                 f"{fmt.percent(row['fill_lost'])} of lost and {fmt.percent(row['fill_open'])} of open opportunities).",
                 numbers,
                 action='Find out when it is filled. If it is known at creation, sign it in: [traits.<column>] known_at = "created", reason = "…".',

@@ -56,6 +56,7 @@ def list_winning(traits: pd.DataFrame) -> pd.DataFrame:
     found = traits[(traits["outcome"] == "win") & (traits["scope"] == ALL)].sort_values(["q_value", "trait", "level"])
     label = [level_words(t, v) for t, v in zip(found["trait"], found["level"], strict=True)]
     columns = [
+        "family",
         "verdict",
         "adjusted",
         "adjusted_low",
