@@ -206,6 +206,13 @@ class TestNoSegments:
         assert found.verdict == "none"
         assert "84 accounts" in found.evidence["reason"]
 
+    def test_accounts_without_a_column_to_cut_by_are_not_cut_and_that_is_the_reason_given(self):
+        frame, catalogue, _ = two_groups(200)
+        bare = frame[[c for c in frame if c not in set(catalogue["trait"])]]
+        found = segments.fit_segments(bare, catalogue.iloc[:0], **QUICK)
+        assert found.verdict == "none"
+        assert found.evidence["reason"] == "the accounts carry no column to cut them by"
+
     def test_bands_of_a_constructed_cut_are_their_own_filter(self):
         frame, _ = small(5, employees=[5.0, 10.0, 99.0, 100.0, None])
         recipe = {"numbers": [], "discrete": [], "left_out": []}

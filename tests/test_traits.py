@@ -320,6 +320,12 @@ class TestFindings:
 
         assert level_words("c1\x1b[31m", "a\nb") == "c1 is a b"
 
+    def test_what_is_missing_for_an_answer_is_named(self, clean):
+        nothing = clean.traits.iloc[:0]
+        said = [[f.sentence for f in traits.findings(nothing, a, [])] for a in (clean.audit.iloc[:0], clean.audit)]
+        assert any("no column that could be a trait" in s for s in said[0])
+        assert any("Too few opportunities won" in s for s in said[1])
+
 
 class TestParts:
     def test_bands_hold_their_low_edge_and_cover_every_known_value(self):

@@ -117,10 +117,19 @@ def percent(value: float, digits: int | None = None) -> str:
 
 
 def percent_digits(value: float, *bounds: float) -> int:
-    """Decimals a rate is printed with; an interval wider than a tenth of a per cent needs one at most."""
+    """Decimals a rate is printed with; an interval wider than a tenth of a per cent needs one at most, and one of some
+    width is never printed as if it had none (nothing won of a thousand is not certainly nothing)."""
     size = abs(value)
     digits = 0 if size == 0 or size >= 0.0995 else 1 if size >= 0.00095 else 2
-    return min(digits, 1) if any(abs(b) >= 0.001 for b in bounds) else digits
+    digits = min(digits, 1) if any(abs(b) >= 0.001 for b in bounds) else digits
+    while digits < 2 and bounds and _alike(bounds, digits):
+        digits += 1
+    return digits
+
+
+def _alike(bounds: tuple[float, ...], digits: int) -> bool:
+    """Whether different bounds would be printed as the same per cent."""
+    return min(bounds) < max(bounds) and _fixed(100 * min(bounds), digits) == _fixed(100 * max(bounds), digits)
 
 
 def points(value: float) -> str:

@@ -189,12 +189,18 @@ def _bands(values: pd.Series) -> pd.Series:
     quartiles = values.dropna().quantile(np.linspace(0, 1, BANDS + 1)[1:-1]).to_numpy()
     edges = np.unique([float(f"{q:.4g}") for q in quartiles if np.isfinite(q)])
     years = len(edges) > 0 and edges[0] >= 1800 and edges[-1] <= 2100
-    ends = [f"{e:.0f}" if years else f"{e:,.0f}" if abs(e) >= 100 or e == round(e) else f"{e:g}" for e in edges]
+    ends = [f"{e:.0f}" if years else _end(e) for e in edges]
     names = np.array(
         [f"{i + 1}: " + n for i, n in enumerate(_band_names(ends))] if len(edges) else ["1: every value"], dtype=object
     )
     place = np.searchsorted(edges, values.fillna(0).to_numpy(), side="right")
     return pd.Series(names[place], index=values.index, dtype="str").where(values.notna())
+
+
+def _end(edge: float) -> str:
+    """An edge as people write it; what nobody would write out, in powers of ten."""
+    whole = 100 <= abs(edge) < 1e15 or (edge == round(edge) and abs(edge) < 1e15)
+    return f"{edge:,.0f}" if whole else f"{edge:g}"
 
 
 def _band_names(ends: list[str]) -> list[str]:

@@ -62,10 +62,11 @@ class Blocks:
         return Blocks(self.account_id[rows], self.numbers[rows], self.levels[rows], self.variable)
 
     def known_share(self) -> np.ndarray:
-        """Share of variables that are known, per account."""
+        """Share of variables that are known, per account; 0 where there is no variable."""
         starts = np.flatnonzero(np.diff(self.variable, prepend=-1))
         known = np.add.reduceat(self.levels, starts, axis=1) if len(starts) else np.zeros((len(self.levels), 0))
-        return np.hstack([~np.isnan(self.numbers), known > 0]).mean(axis=1)
+        each = np.hstack([~np.isnan(self.numbers), known > 0])
+        return each.mean(axis=1) if each.shape[1] else np.zeros(len(each))
 
 
 def write_recipe(accounts: pd.DataFrame, catalogue: pd.DataFrame) -> dict:

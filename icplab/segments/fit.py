@@ -157,7 +157,11 @@ def _fit(
     known = np.flatnonzero(everyone.known_share() >= MIN_KNOWN_SHARE)
     gate = max(settings.plan.min_segment_accounts, int(np.ceil(MIN_SEGMENT_SHARE * len(known))))
     if len(known) < 2 * gate or not everyone.known_share().any():
-        reason = f"{len(known)} accounts cannot be cut into segments of at least {gate}"
+        reason = (
+            f"{len(known)} accounts cannot be cut into segments of at least {gate}"
+            if len(known)
+            else "the accounts carry no column to cut them by"
+        )
         return _whole_market(frame, recipe, _no_choice(), {"reason": reason, "accounts": len(known)})
     blocks = everyone.take(_sample(known, seed))
     market = Market(blocks)

@@ -44,7 +44,7 @@ def findings(
         *_reversals(traits),
         *_confounded(traits),
         *_segment_specific(traits),
-        *_evidence(traits),
+        *_evidence(traits, audit),
         *_single(icps, traits),
     ]
 
@@ -248,11 +248,15 @@ def _segment_specific(traits: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def _evidence(traits: pd.DataFrame) -> list[Finding]:
+def _evidence(traits: pd.DataFrame, audit: pd.DataFrame) -> list[Finding]:
     """How much of winning cannot be told at this number of observations."""
     rows = traits[(traits["outcome"] == "win") & (traits["scope"] == ALL) & (traits["verdict"] != "quarantined")]
     if rows.empty:
-        sentence = "Too few closed opportunities to say anything about traits and winning."
+        sentence = (
+            "There is no column that could be a trait: nothing can be said about what goes with winning."
+            if audit.empty
+            else "Too few opportunities won, or too few lost, to say anything about traits and winning."
+        )
         return [Finding("insufficient-evidence", STEP, "watch", "winning", sentence, {"levels": 0})]
     short = rows[rows["verdict"] == "insufficient"]
     if short.empty:
