@@ -37,6 +37,7 @@ def draft_icps(
     as_of: pd.Timestamp,
     tables: Tables | None = None,
     count_early: CountEarly | None = None,
+    early: pd.DataFrame | None = None,
 ) -> list[dict]:
     """Ideal customer profile of every segment, as the JSON artefact `icps`.
 
@@ -57,6 +58,8 @@ def draft_icps(
     count_early
         Counts activities of accounts (index) from their dates (values) for a number of days, as `step.count_early` does, where
         they would be too many to load; by default they are counted in `tables`.
+    early
+        From `measure_leading_indicators`, where it was measured already.
 
     Returns
     -------
@@ -77,7 +80,8 @@ def draft_icps(
         raise BadInput(f"an ICP needs a parent segment: {sorted(strange)} are not in the table of segments")
     accounts = accounts.sort_values("account_id", kind="stable", ignore_index=True)
     tables = tables or {}
-    early = measure_leading_indicators(opportunities, accounts, tables, as_of=as_of, count_early=count_early)
+    if early is None:
+        early = measure_leading_indicators(opportunities, accounts, tables, as_of=as_of, count_early=count_early)
     customers = {o: observe(o, opportunities, tables.get("subscriptions"), as_of) for o in BY_CUSTOMER}
     frames = (traits, account_segments, opportunities, accounts, catalogue)
     return [_draft(row, *frames, settings, as_of, tables, early, customers) for row in rows.to_dict("records")]

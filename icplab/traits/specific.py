@@ -21,6 +21,7 @@ Prepare = Callable[[Scope, list[Coded]], tuple[Nuisance, NDArray[np.intp] | None
 DIFFERENT, SURE = np.log(1.25), 0.90
 # Differences are idle or real: widths of their priors, and the share of real ones that is taken for granted at least.
 IDLE, REAL, LEAST_SHARE = 0.05, 0.70, 0.05
+CELLS = 2_000_000  # rows times columns fitted at once (16 MB)
 COLUMNS = ["trait", "level", "scope", "difference", "difference_se"]
 
 
@@ -42,13 +43,20 @@ def measure_differences(scope: Scope, groups: Sequence[list[Coded]], prepare: Pr
         nuisance, twin = prepare(scope, group)
         x = np.hstack([c.x for c in group])[:, chosen]
         twins = None if twin is None else twin[chosen]
-        for k, segment in enumerate(scope.segments):
-            fits, _ = fit(scope, x * scope.soft[:, [k]], nuisance, x, twins)
-            part = pd.DataFrame([names[j] for j in chosen], columns=["trait", "level"])
+        names = [names[j] for j in chosen]
+        together = max(1, CELLS // max(x.size, 1))  # segments fitted at once: they share the model without the level
+        for k in range(0, len(scope.segments), together):
+            part = scope.segments[k : k + together]
+            inside = np.hstack([x * scope.soft[:, [k + i]] for i in range(len(part))])
+            repeated = None if twins is None else np.tile(twins, len(part))
+            fits, _ = fit(scope, inside, nuisance, np.tile(x, len(part)), repeated)
             usable = fits["converged"].to_numpy(dtype=bool) & ~fits["separated"].to_numpy(dtype=bool)
-            se = fits["se"].where(usable).to_numpy(dtype=float)
+            rows = [(*name, segment) for segment in part for name in names]
             tables.append(
-                part.assign(scope=segment, difference=fits["estimate"].to_numpy(dtype=float), difference_se=se)
+                pd.DataFrame(rows, columns=["trait", "level", "scope"]).assign(
+                    difference=fits["estimate"].to_numpy(dtype=float),
+                    difference_se=fits["se"].where(usable).to_numpy(dtype=float),
+                )
             )
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
