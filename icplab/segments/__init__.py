@@ -20,7 +20,7 @@ from icplab.segments.draft import (
 )
 from icplab.segments.files import assigner_files
 from icplab.segments.filters import list_exceptions, summarise_exceptions, write_filters
-from icplab.segments.fit import Segmentation, fit_segments, measure_stability
+from icplab.segments.fit import Segmentation, fit_segments, measure_stability, resample_choice
 from icplab.segments.formula import write_formulas, write_points, write_sql
 from icplab.segments.found import findings, left_out, measure_source_dependence
 from icplab.segments.motion import judge_focus, measure_context, measure_motion
@@ -68,6 +68,7 @@ __all__ = [
     "prepare_preview",
     "preview_segments",
     "read_draft",
+    "resample_choice",
     "rule_holds",
     "say_blocks",
     "score_anchors",

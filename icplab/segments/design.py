@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +29,11 @@ class Pattern:
     pairs: tuple[np.ndarray, np.ndarray]
     weight: float
     square: np.ndarray
+
+    def reweighted(self, weights: np.ndarray) -> Pattern:
+        """The same accounts with other weights."""
+        x = self.features[:, 1 : 1 + len(self.known)]
+        return replace(self, weight=float(weights.sum()), square=(x * weights[:, None]).T @ x)
 
 
 @dataclass(frozen=True)
@@ -104,10 +110,23 @@ class Market:
         self.variable = blocks.variable
         self.starts = np.flatnonzero(np.diff(self.variable, prepend=-1))
         self.size = np.diff(np.append(self.starts, len(self.variable)))
+        self._count()
+
+    def _count(self) -> None:
+        """What follows from the levels and the weights alone."""
         counts = self.weights @ self.levels
         self.known = self.per_variable(counts)
         self.pooled = (counts + 0.5) / (self.known + 0.5 * self.size)[self.variable]
         self.log_n = np.log(np.maximum(self.known, 2.0))
+
+    def reweighted(self, weights: np.ndarray) -> Market:
+        """The same market with other weights (n,), in its own order of rows; what does not depend on them is shared."""
+        new = copy(self)
+        new.__dict__.pop("scores", None)  # cached, and the market's own
+        new.weights, new.even, new.total = weights, False, float(weights.sum())
+        new.patterns = [p.reweighted(weights[p.rows]) for p in self.patterns]
+        new._count()
+        return new
 
     def per_variable(self, values: np.ndarray) -> np.ndarray:
         """Sums over the levels of each variable, along the first axis."""

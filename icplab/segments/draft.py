@@ -46,6 +46,19 @@ BEST_SHARE = 0.2  # best customers: the fifth that bought most
 OUTSIDE = "outside the draft"
 _OPERATORS = {"from": "from", "below": "below", "one_of": "is one of", "is": "is", "contains": "contains"}
 
+_FAILED = {  # what it means that a draft does not pass a gate
+    "number": "it has too few or too many segments",
+    "covered": "too many accounts have no segment",
+    "smallest": "a segment is too small",
+    "wins": "a segment has too few wins",
+    "exists": "its groups are no more alike inside than a cut through a market without groups",
+    "describable": "a segment has no filter of four conditions",
+    "value": "its segments do not differ in winning or deal size",
+    "decisions": "its segments differ in nothing that a decision rests on",
+    "not industry": "it repeats the industry",
+    "not source": "it follows how records were made",
+}
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -327,12 +340,12 @@ def draft_findings(draft: Draft, gates: pd.DataFrame, agreement: float | None) -
     count = lambda who: int((gates[f"{who}_passes"] == True).sum())  # noqa: E712, E731
     passes, of_found = count("draft"), count("found")
     judged = gates["draft_passes"].notna() & gates["found_passes"].notna()
-    failed = gates.loc[gates["draft_passes"] == False, "gate"].tolist()  # noqa: E712
+    failed = [_FAILED.get(g, g) for g in gates.loc[gates["draft_passes"] == False, "gate"]]  # noqa: E712
     numbers = {"draft": passes, "found": of_found, "gates": int(judged.sum()), "agreement": agreement}
     sentence = (
         f"The team's segmentation ({draft.source}, {len(draft.segmentation.segment_ids)} segments) passes {passes} of"
-        f" {numbers['gates']} gates, the one found {of_found}; they agree by {agreement:.2f} (adjusted Rand index)."
-        + (f" The draft fails on: {', '.join(failed)}." if failed else "")
+        f" {numbers['gates']} gates, the one found {of_found}. They agree by {agreement:.2f}, where 1 is the same"
+        " and 0 is chance." + (f" Against the draft: {'; '.join(failed)}." if failed else "")
     )
     action = (
         "Keep the draft: it passes as many gates, and people know it."

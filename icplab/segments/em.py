@@ -60,6 +60,12 @@ def memberships(density: np.ndarray) -> np.ndarray:
     return resp
 
 
+def log_sums(density: np.ndarray) -> np.ndarray:
+    """(s, n) log density of each account under the whole mixture, from log densities by class."""
+    top = density.max(axis=1)
+    return np.log(np.exp(density - top[:, None]).sum(axis=1)) + top
+
+
 def gaussian(pattern: Pattern, model: Mixture) -> np.ndarray:
     """(s, k, features) coefficients of the log density of the known numbers on the pattern's features."""
     o, (i, j) = pattern.known, pattern.pairs

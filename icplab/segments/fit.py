@@ -11,17 +11,24 @@ import pandas as pd
 from icplab.core.config import Settings
 from icplab.core.progress import track
 from icplab.core.schema import WHOLE_MARKET
-from icplab.segments.assign import EXACT_NUMBERS, assign_segments, assignments_of, posteriors_of
+from icplab.segments.assign import EXACT_NUMBERS, assign_segments, assignments_of, model_of, posteriors_of
 from icplab.segments.blocks import Blocks, draft_column, read_blocks, write_recipe
 from icplab.segments.existence import MIN_TEST_ACCOUNTS, Existence, measure_existence
 from icplab.segments.mixture import Market, Mixture, entropy, fit_mixture, posterior
 from icplab.segments.naming import measure_profile, name_bands, name_segments
-from icplab.segments.stability import VALID_JACCARD, jaccard_of_bands, jaccard_of_refits, stability_table
+from icplab.segments.stability import (
+    VALID_JACCARD,
+    jaccard_of_bands,
+    jaccard_of_refits,
+    resample_each_k,
+    stability_table,
+)
 
 MIN_SEGMENT_SHARE = 0.05  # method.md §3: smaller groups are not a motion a team can repeat
 MIN_KNOWN_SHARE = 0.2  # accounts with a smaller share of their traits known are not assigned
 FIT_ACCOUNTS = 20_000  # fitted on a sample of this size, then assigned to all: time does not grow with the market
-NULLS, STARTS, RESAMPLES = 99, 16, 20
+NULLS, STARTS, RESAMPLES = 99, 16, 100
+CHOICE_RESAMPLES = 20  # refits behind the stability of each number of segments, on the page
 GIVE_UP_AFTER = 2  # values of k in a row without a better BIC, after which larger ones are not tried
 WHOLE_MARKET_NAME = "whole market"
 BAND_SHARES = (1 / 3, 2 / 3)
@@ -140,6 +147,37 @@ def measure_stability(
         with threadpool_limits(1):
             found = _refits(assigner, accounts.sort_values("account_id", ignore_index=True), seed, resamples)
     return stability_table(found, ids, names)
+
+
+def resample_choice(
+    segmentation: Segmentation, accounts: pd.DataFrame, *, seed: int, resamples: int = CHOICE_RESAMPLES
+) -> pd.DataFrame:
+    """What each number of segments would give, and whether resampled account families would choose it again.
+
+    Parameters
+    ----------
+    segmentation : result of `fit_segments`
+    accounts : the accounts it was fitted to; reads account_id, family_id and the traits
+    seed, resamples : source and number of the resamples
+
+    Returns
+    -------
+    `Segmentation.choice` with jaccard (mean over segments and resamples), weakest (the segment found again least) and chosen_in
+    (share of resamples in which this k has the lowest BIC of those that pass); without rows where nothing was tried.
+    """
+    from threadpoolctl import threadpool_limits
+
+    ks = segmentation.choice["k"].tolist()
+    if not ks:
+        return segmentation.choice.assign(jaccard=np.nan, weakest=np.nan, chosen_in=np.nan)
+    frame = accounts.sort_values("account_id", ignore_index=True)
+    allowed = segmentation.choice["passes"].to_numpy(dtype=bool)
+    with threadpool_limits(1):
+        blocks = read_blocks(segmentation.assigner["recipe"], frame)
+        rows = _sample(np.flatnonzero(blocks.known_share() >= MIN_KNOWN_SHARE), seed)
+        family = frame["family_id" if "family_id" in frame else "account_id"].to_numpy(dtype=object)[rows]
+        again = resample_each_k(blocks.take(rows), ks, allowed, seed=seed, resamples=resamples, family=family)
+    return segmentation.choice.merge(again, on="k", how="left")
 
 
 def _fit(
@@ -263,8 +301,8 @@ def _refits(assigner: Mapping, frame: pd.DataFrame, seed: int, resamples: int) -
         edges = list(assigner["edges"])
         return jaccard_of_bands(values, BAND_SHARES, edges, seed=seed, resamples=resamples, family=family)
     blocks = read_blocks(assigner["recipe"], frame).take(rows)
-    best, k = label[rows].argmax(axis=1), len(assigner["ids"])
-    return jaccard_of_refits(blocks, best, k, seed=seed, resamples=resamples, family=family)
+    best, known = label[rows].argmax(axis=1), model_of(assigner)
+    return jaccard_of_refits(blocks, best, known, seed=seed, resamples=resamples, family=family)
 
 
 def _lowest_jaccard(assigner: Mapping, frame: pd.DataFrame, seed: int, resamples: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from icplab.segments.design import Market, Mixture
@@ -11,7 +13,7 @@ from icplab.segments.starts import cut_starts, draw_starts
 SHORT_RUN, LONG_RUN = 12, 80  # EM iterations of every start, and of the best quarter
 TOLERANCE = 1e-5  # gain of log likelihood per account and iteration below which a fit has converged
 
-__all__ = ["Market", "Mixture", "entropy", "fit_mixture", "log_density", "posterior"]
+__all__ = ["Market", "Mixture", "entropy", "find_optima", "fit_mixture", "log_density", "posterior"]
 
 
 def fit_mixture(
@@ -42,19 +44,45 @@ def fit_mixture(
     """
     if k == 1:
         return iterate(market, np.ones((1, 1, market.n)), 30, tolerance)
-    resp = draw_starts(market, k, rng, starts)
-    if smaller is not None:
-        resp = np.concatenate([resp, cut_starts(market, smaller, rng)])
-    short = iterate(market, resp, rounds[0], tolerance)
     best: Mixture | None = None
-    for start in np.argsort(-short.score, kind="stable")[: max(1, starts // 4)]:
-        resp = memberships(log_density(market, short.take(np.array([start]))))
+    for resp in _promising(market, k, rng, starts, smaller, tolerance, rounds[0]):
         long = iterate(market, resp, rounds[1], tolerance, target)
         if best is None or long.score[0] > best.score[0]:
             best = long
             target = max(target, float(long.score[0]))
     assert best is not None
     return _with_shapes(market, best, tolerance) if shapes and market.d else best
+
+
+def find_optima(market: Market, k: int, rng: np.random.Generator, starts: int = 16) -> list[Mixture]:
+    """Where the best quarter of the starts ends, with one covariance for all classes and with one for each; best first."""
+    if k == 1:
+        return [fit_mixture(market, 1, rng)]
+    found: list[Mixture] = []
+    for resp in _promising(market, k, rng, starts, None, TOLERANCE, SHORT_RUN):
+        found.append(iterate(market, resp, LONG_RUN, TOLERANCE))
+        if market.d:
+            resp = memberships(log_density(market, found[-1]))
+            found.append(iterate(market, resp, LONG_RUN, TOLERANCE, shared=False))
+    return sorted(found, key=lambda m: -float(m.score[0]))
+
+
+def _promising(
+    market: Market,
+    k: int,
+    rng: np.random.Generator,
+    starts: int,
+    smaller: Mixture | None,
+    tolerance: float,
+    rounds: int,
+) -> Iterator[np.ndarray]:
+    """Memberships after short runs of all starts, of the best quarter."""
+    resp = draw_starts(market, k, rng, starts)
+    if smaller is not None:
+        resp = np.concatenate([resp, cut_starts(market, smaller, rng)])
+    short = iterate(market, resp, rounds, tolerance)
+    for start in np.argsort(-short.score, kind="stable")[: max(1, starts // 4)]:
+        yield memberships(log_density(market, short.take(np.array([start]))))
 
 
 def posterior(market: Market, model: Mixture) -> np.ndarray:

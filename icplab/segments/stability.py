@@ -7,41 +7,68 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from icplab.core.progress import track
 from icplab.segments.blocks import Blocks
-from icplab.segments.mixture import Market, fit_mixture, posterior
+from icplab.segments.mixture import Market, Mixture, log_density
+from icplab.segments.resampling import collect_optima, draw_weights, refit_resamples
 
 VALID_JACCARD = 0.75  # Hennig (2007), as in fpc::clusterboot: below it membership is doubtful
 FIRM_JACCARD = 0.85
-REFIT_STARTS = 4
-REFIT_TOLERANCE = 1e-4
+OPTIMA_STARTS = 8  # random starts from which the market's optima are collected
 
 
 def jaccard_of_refits(
-    blocks: Blocks, label: np.ndarray, k: int, *, seed: int, resamples: int, family: np.ndarray
+    blocks: Blocks, label: np.ndarray, known: Mixture, *, seed: int, resamples: int, family: np.ndarray
 ) -> np.ndarray:
-    """(resamples, k) Jaccard similarity of each class with its best match in a mixture refitted from fresh starts.
+    """(resamples, k) Jaccard similarity of each class with its best match in a refit of resampled account families.
 
     Parameters
     ----------
     blocks : the market
     label : (n,) class of each account, 0 … k − 1
-    k : number of classes
+    known : the fit that made the labels
     seed : source of resamples and starts
     resamples : number of refits
     family : (n,) family of each account, the unit of resampling
     """
     rng = np.random.default_rng([seed, 4])
     market = Market(blocks)
-    mine = _one_hot(label, k)
-    group = np.unique(family.astype(str), return_inverse=True)[1]
-    found = np.zeros((resamples, k))
-    for b in track(range(resamples), "refitting for stability"):
-        # Poisson weights: a bootstrap whose families are drawn independently of each other.
-        weights = rng.poisson(1.0, group.max() + 1)[group].astype(float)
-        refit = fit_mixture(Market(blocks, weights), k, rng, REFIT_STARTS, tolerance=REFIT_TOLERANCE, shapes=True)
-        found[b] = jaccard(mine, _one_hot(posterior(market, refit).argmax(axis=1), k)).max(axis=1)
-    return found
+    weights = draw_weights(family, resamples, rng)[:, market.order]
+    optima = collect_optima(market, known.k, weights, rng, starts=OPTIMA_STARTS, known=known)
+    return refit_resamples(market, optima, label[market.order], weights, "refitting for stability")[0]
+
+
+def resample_each_k(
+    blocks: Blocks, ks: list[int], allowed: np.ndarray, *, seed: int, resamples: int, family: np.ndarray
+) -> pd.DataFrame:
+    """For each number of classes: how often resampled accounts give the same classes, and how often they choose that number.
+
+    Parameters
+    ----------
+    blocks : the market
+    ks : numbers of classes
+    allowed : (len(ks),) which of them may be chosen
+    seed, resamples, family : as in `jaccard_of_refits`; every k sees the same resamples
+
+    Returns
+    -------
+    One row per k: k, jaccard (mean over classes and resamples), weakest (the class found again least), chosen_in (share of
+    resamples in which this k has the lowest BIC of those allowed).
+    """
+    market = Market(blocks)
+    weights = draw_weights(family, resamples, np.random.default_rng([seed, 4]))[:, market.order]
+    found: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
+    for k in ks:
+        rng = np.random.default_rng([seed, 40 + k])
+        optima = collect_optima(market, k, weights, rng, starts=OPTIMA_STARTS)
+        label = log_density(market, optima[0])[0].argmax(axis=0)
+        similar, score = refit_resamples(market, optima, label, weights, f"resampling {k} segments")
+        found.append(similar.mean(axis=0))
+        scores.append(score if allowed[len(scores)] else np.full(resamples, -np.inf))
+    best = np.stack(scores).argmax(axis=0)
+    chosen = np.bincount(best, minlength=len(ks)) / max(resamples, 1)
+    mean, weakest = ([round(float(f(x)), 4) for x in found] for f in (np.mean, np.min))
+    return pd.DataFrame({"k": ks, "jaccard": mean, "weakest": weakest, "chosen_in": chosen.round(4)})
 
 
 def jaccard_of_bands(
