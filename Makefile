@@ -85,6 +85,7 @@ bench-features: .venv/ready ## the account table beside pandas and a bare scan; 
 
 bench-segments: .venv/ready ## segments against planted truth: two generators, the oracle and k-means beside; SEEDS=20 takes hours
 	$(BIN)/python -m benchmarks.segments --seeds $(or $(SEEDS),5)
+	$(BIN)/python -m benchmarks.speed_segments
 
 test-cluster: .venv/ready ## the Spark tests on a master with two workers on this machine (needs the extra and Java 17)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock

@@ -93,7 +93,7 @@ class TestColumn:
         found, team, gates = by_column["lot"]
         told = segments.draft_findings(team, gates, segments.agreement_of(team, found))
         assert [f.code for f in told] == ["draft-compared"]
-        assert "exists" in told[0].sentence
+        assert "no more alike inside than a cut through a market without groups" in told[0].sentence
 
     def test_best_customers_are_located_where_they_bought(self, made, by_column):
         accounts, _, deals, group = made
