@@ -344,7 +344,7 @@ def draft_findings(draft: Draft, gates: pd.DataFrame, agreement: float | None) -
     numbers = {"draft": passes, "found": of_found, "gates": int(judged.sum()), "agreement": agreement}
     sentence = (
         f"The team's segmentation ({draft.source}, {len(draft.segmentation.segment_ids)} segments) passes {passes} of"
-        f" {numbers['gates']} gates, the one found {of_found}. They agree by {round(agreement, 2) + 0:.2f}, where 1 is the same"
+        f" {numbers['gates']} gates, the one found {of_found}. They agree by {round(agreement or 0.0, 2) + 0:.2f}, where 1 is the same"
         " and 0 is chance." + (f" Against the draft: {'; '.join(failed)}." if failed else "")
     )
     action = (
