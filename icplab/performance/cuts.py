@@ -74,7 +74,7 @@ def build_levels(frame: pd.DataFrame, column: str, key: str = "account_id") -> p
     Numbers become bands `[low, high)` at the quartiles of the known values, the last one open above; yes/no columns
     become `yes` and `no`; text stays as written.
     """
-    values = frame.set_index(key)[column]
+    values = pd.Series(frame[column].array, index=pd.Index(frame[key], name=key), name=column)
     if isinstance(values.dtype, pd.BooleanDtype) or values.dtype == "bool":
         return values.map({True: "yes", False: "no"}).astype("str")
     if pd.api.types.is_numeric_dtype(values):

@@ -278,9 +278,10 @@ def _pooled(table: pd.DataFrame) -> pd.DataFrame:
     whole = (table["period"] == "all") & (table["_scale"] != "")
     wanted = whole & (table["basis"].isin(POOLED_BASES) | table["basis"].str.startswith("within_"))
     columns = ["pooled", "pooled_low", "pooled_high", "p_best", "rank_low", "rank_high"]
+    needed = table.loc[wanted, ["kpi", "basis", "value", "n", "_scale", "_spread", "_units"]]
     parts = [
         _pool_group(group)[columns].set_index(group.index)
-        for _, group in table[wanted].groupby(["kpi", "basis"], sort=True)
+        for _, group in needed.groupby(["kpi", "basis"], sort=True)
         if len(group) >= MIN_POOLED_LEVELS
     ]
     return table.join(pd.concat(parts)) if parts else table
@@ -306,7 +307,8 @@ def _ranked(group: pd.DataFrame, pooled: pd.DataFrame, draws: npt.NDArray[np.flo
     if not np.isfinite(draws).all():
         return pooled.assign(rank_low=np.nan, rank_high=np.nan)
     better = -draws if group["kpi"].iloc[0] in LOWER_IS_BETTER else draws
-    return pooled.drop(columns="p_best").join(rank_intervals(better))
+    ranks = rank_intervals(better)
+    return pooled.assign(p_best=ranks["p_best"], rank_low=ranks["rank_low"], rank_high=ranks["rank_high"])
 
 
 def _as_artefact(table: pd.DataFrame) -> pd.DataFrame:

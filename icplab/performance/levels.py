@@ -65,14 +65,18 @@ def count_levels(
     and of the level farthest from the rest, times two: one outstanding level among many is lost in a chi-square.
     """
     frame = _observed(opportunities, settings, as_of, basis)
-    clustering = _clustering(frame)
+    clustering, ids = _clustering(frame), pd.Index(frame["opportunity_id"])
+    index, place = None, np.empty(0, dtype=np.intp)
     parts = []
     for cut, level in levels.items():
-        of = frame["opportunity_id"].map(level).astype("str")
-        counts = _count(frame[of.notna()], of[of.notna()], settings.plan.horizon_days, basis)
+        if level.index is not index:  # cuts of one kind share it
+            index, place = level.index, level.index.get_indexer(ids)
+        of = pd.Series(level.array.take(place, allow_fill=True), frame.index).astype("str")
+        counts = _count(frame, of, settings.plan.horizon_days, basis)
         if len(counts) > 1:
             parts.append(_as_rows(cut, basis, counts, clustering, settings.plan.minimum_n))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({c: [] for c in _COLUMNS}).astype(_COLUMNS)
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({c: [] for c in _COLUMNS})
+    return rows.astype(_COLUMNS)
 
 
 def clustering_of(opportunities: pd.DataFrame, settings: Settings, as_of: pd.Timestamp) -> tuple[float, float]:
@@ -160,16 +164,18 @@ def _observed(opportunities: pd.DataFrame, settings: Settings, as_of: pd.Timesta
 
 
 def _count(frame: pd.DataFrame, level: pd.Series, horizon: int, basis: str) -> pd.DataFrame:
-    """`n, won, rate, trials` per level."""
+    """`n, won, rate, trials` per level; rows without a level count nowhere."""
+    codes, names = pd.factorize(level, sort=True)
+    known, won = codes >= 0, frame["won"].to_numpy(dtype=bool)
     if basis == "closed":
-        counts = frame["won"].groupby(level).agg(["size", "sum"]).sort_index().astype("float64")
-        counts.columns = ["n", "won"]
-        return counts.assign(rate=counts["won"] / counts["n"], trials=counts["n"])
-    rows = {
-        name: _incidence(group["days"].to_numpy(), group["won"].to_numpy(), group["open"].to_numpy(), horizon)
-        for name, group in frame.groupby(level, sort=True)
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["n", "won", "rate", "trials"])
+        n = np.bincount(codes[known], minlength=len(names)).astype(float)
+        wins = np.bincount(codes[known], weights=won[known], minlength=len(names))
+        return pd.DataFrame({"n": n, "won": wins, "rate": wins / n, "trials": n}, index=names)
+    days, still_open = frame["days"].to_numpy(), frame["open"].to_numpy(dtype=bool)
+    order = np.argsort(codes, kind="stable")
+    groups = np.split(order, np.searchsorted(codes[order], np.arange(len(names))))[1:]
+    rows = [_incidence(days[at], won[at], still_open[at], horizon) for at in groups]
+    return pd.DataFrame(rows, index=names, columns=["n", "won", "rate", "trials"])
 
 
 def _incidence(days: np.ndarray, won: np.ndarray, is_open: np.ndarray, horizon: int) -> tuple[float, ...]:
@@ -188,11 +194,10 @@ def _incidence(days: np.ndarray, won: np.ndarray, is_open: np.ndarray, horizon: 
 
 
 def _as_rows(cut: str, basis: str, counts: pd.DataFrame, clustering: float, minimum: int) -> pd.DataFrame:
-    table = counts.assign(cut=cut, basis=basis, level=counts.index, trials=counts["trials"] / clustering)
-    table = table.reset_index(drop=True)
-    rate, trials = table["rate"].to_numpy(), table["trials"].to_numpy()
-    table = table.assign(small=table["n"] < minimum, p_difference=_p_difference(rate, trials))
-    return table[list(_COLUMNS)].astype(_COLUMNS)
+    rate, trials = counts["rate"].to_numpy(), counts["trials"].to_numpy() / clustering
+    numbers = {"n": counts["n"].to_numpy(), "won": counts["won"].to_numpy(), "rate": rate, "trials": trials}
+    told = {"small": numbers["n"] < minimum, "p_difference": _p_difference(rate, trials)}
+    return pd.DataFrame({"cut": cut, "level": counts.index, "basis": basis, **numbers, **told})
 
 
 def _p_difference(rate: np.ndarray, trials: np.ndarray) -> float:
