@@ -152,6 +152,16 @@ class TestJourney:
         assert found.loc["purchase", ["n", "value"]].tolist() == [3, pytest.approx(2 / 3)]
         assert found.loc["expansion", ["n", "value", "median_days"]].tolist() == [1, 1.0, 60]
 
+    def test_without_leads_and_history_the_rest_of_the_journey_is_measured(self):
+        tables = {name: table.empty() for name, table in CANONICAL.items()}
+        level = pd.Series("S1", index=["a1", "a2", "a3", "a9"])
+        for rows, parts in (
+            (self.opportunities, {"evaluation", "purchase", "expansion"}),
+            (self.opportunities[:0], set()),
+        ):
+            found = journey.measure_journey(rows, {"segment": level}, tables, SETTINGS, AS_OF)
+            assert set(found["part"]) == parts
+
     def test_it_says_why_they_fall_out_and_what_content_there_is(self):
         found = self.found()
         assert found["lost_because"].fillna("").tolist() == [

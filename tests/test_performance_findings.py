@@ -213,6 +213,8 @@ def test_a_cell_that_wins_more_and_is_worth_more_is_found_and_one_that_only_wins
     assert (said.code, said.subject) == ("cell-above-rest", "r0")
     plain = cells.compare_cells(deals, subscriptions=None, **given)
     assert plain["value_is"].unique().tolist() == ["first-year margin"]
+    unpriced = subscriptions(deals, monthly).assign(gross_margin=np.nan)
+    pd.testing.assert_frame_equal(cells.compare_cells(deals, subscriptions=unpriced, **given), plain)
 
 
 def test_lifetime_value_of_a_cell_is_margin_over_the_discounted_capped_life():

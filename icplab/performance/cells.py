@@ -178,8 +178,9 @@ def _sums(
     adds = pd.DataFrame({"account_id": closed["account_id"], "closed": 1.0, "won": won.astype(float)})
     adds = adds.groupby("account_id").sum()
     fallback = settings.economics.gross_margin
-    if subscriptions is not None and len(subscriptions):
-        value, value_is = _of_subscriptions(subscriptions, fallback, as_of), "lifetime value"
+    priced = None if subscriptions is None else _priced(subscriptions, fallback, as_of)
+    if priced is not None and len(priced):
+        value, value_is = _of_subscriptions(priced, as_of), "lifetime value"
     else:
         rate = opportunities["margin_rate"].astype("float64")
         known = opportunities[(opportunities["status"] == "won") & (opportunities["acv"] > 0) & rate.notna()]
@@ -192,12 +193,16 @@ def _sums(
     return adds[adds["cell"].notna() & adds["family"].notna()], value_is
 
 
-def _of_subscriptions(subscriptions: pd.DataFrame, fallback: float | None, as_of: pd.Timestamp) -> pd.DataFrame:
-    """Per account: first monthly margin, whether it was lost for good, and months lived."""
+def _priced(subscriptions: pd.DataFrame, fallback: float | None, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Subscriptions whose monthly margin is known, with it and their end as known on the date."""
     frame = subscriptions[subscriptions["account_id"].notna() & (subscriptions["mrr"] > 0)]
     margin = frame["gross_margin"].astype("float64").fillna(np.nan if fallback is None else fallback)
     frame = frame.assign(margin=frame["mrr"] * margin, end=frame["ended_at"].where(frame["ended_at"] <= as_of))
-    frame = frame[frame["margin"].notna()].sort_values(["account_id", "started_at"], kind="stable")
+    return frame[frame["margin"].notna()].sort_values(["account_id", "started_at"], kind="stable")
+
+
+def _of_subscriptions(frame: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Per account: first monthly margin, whether it was lost for good, and months lived."""
     by = frame.groupby("account_id", sort=True)
     start, last = by["started_at"].min(), by["end"].max().where(by["end"].count() == by.size())
     first = frame[frame["started_at"] == frame["account_id"].map(start)].groupby("account_id")["margin"].sum()

@@ -61,6 +61,9 @@ def measure_journey(
         the level and part), `status`.
     """
     events = pd.concat(_events(opportunities, tables, settings, as_of), ignore_index=True)
+    events = events.astype(
+        dict.fromkeys(("entered", "passed"), "datetime64[us]")
+    )  # an empty table has no type of its own
     parts = [_of(name, level, events, tables["content"], settings, as_of) for name, level in levels.items()]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({c: [] for c in COLUMNS})
     table = table.assign(level=table["level"].map(dict(names or {})).astype("str").fillna(table["level"]))
