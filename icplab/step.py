@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -144,6 +144,20 @@ class Step:
     def accounts_on(self, as_of: pd.Timestamp) -> pd.DataFrame:
         """Accounts as known on an earlier date; a later one is refused."""
         return self._accounts(self._earlier(as_of))
+
+    def signals_halved(self, days: int) -> pd.DataFrame:
+        """Signals whose weight is halved every so many days (`features.summarise_signals`)."""
+        if days == features.INTENT_HALF_LIFE_DAYS:
+            return self.signals
+        return self.kept.frame(
+            f"signals_{days}",
+            lambda: features.summarise_signals(self.sources, self.as_of, half_life=days),
+            on=self.as_of,
+        )
+
+    def decay_before(self, half_lives: Sequence[int]) -> pd.DataFrame:
+        """Signals on the eve of each opportunity (`features.decay_before`)."""
+        return features.decay_before(self.sources, self.opportunities, half_lives, self.as_of)
 
     def count_early(self, starts: pd.Series, days: int) -> pd.Series | None:
         """Activities of accounts in their first days (`features.count_early`)."""

@@ -7,15 +7,17 @@ stays in pandas.
 
 from icplab.features.accounts import build_accounts
 from icplab.features.catalogue import build_catalogue, type_values
+from icplab.features.definitions import INTENT_HALF_LIFE_DAYS
 from icplab.features.families import build_families
 from icplab.features.kept import Kept
 from icplab.features.known import BORN, LATER, Tables, known_table, view_on
 from icplab.features.opportunities import build_opportunities
 from icplab.features.state import Refresh
-from icplab.features.summaries import count_early, summarise_effort, summarise_plays, summarise_signals
+from icplab.features.summaries import count_early, decay_before, summarise_effort, summarise_plays, summarise_signals
 
 __all__ = [
     "BORN",
+    "INTENT_HALF_LIFE_DAYS",
     "LATER",
     "Kept",
     "Refresh",
@@ -25,6 +27,7 @@ __all__ = [
     "build_families",
     "build_opportunities",
     "count_early",
+    "decay_before",
     "known_table",
     "summarise_effort",
     "summarise_plays",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -32,16 +34,31 @@ _PLAYS = """
 SELECT account_id, play, type, outcome, count(*) AS events FROM activities
 WHERE occurred_at <= {day} AND account_id IS NOT NULL AND play IS NOT NULL GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"""
 
+# Days are summed first: an account has far fewer of them than activities. What happened on the day itself may follow from it.
+_BEFORE = """
+WITH daily AS (
+  SELECT account_id, CAST(occurred_at AS DATE) AS day, sum(greatest(coalesce(weight, 1.0), 0.0)) AS w FROM activities
+  WHERE occurred_at >= {first} AND occurred_at <= {day} AND account_id IN (SELECT account_id FROM asked) GROUP BY 1, 2),
+aged AS (
+  SELECT a.opportunity_id, d.w, date_diff('day', d.day, CAST(a.created_at AS DATE)) AS age
+  FROM asked AS a JOIN daily AS d ON d.account_id = a.account_id
+  WHERE d.day < CAST(a.created_at AS DATE) AND d.day >= CAST(a.oldest AS DATE))
+SELECT opportunity_id, {sums} FROM aged GROUP BY opportunity_id ORDER BY opportunity_id"""
+MOST_ASKED = 50_000  # opportunities that are enough to tell half-lives apart
+DECAYED = 8  # half-lives after which a weight is less than half a per cent of itself
+
 _EARLY = """
 SELECT a.account_id, count(*) AS n FROM activities AS a JOIN starts AS s ON s.account_id = a.account_id
 WHERE a.occurred_at >= {first} AND a.occurred_at <= {day}
   AND a.occurred_at >= s.starts AND a.occurred_at < s.ends GROUP BY a.account_id"""
 
 
-def summarise_signals(tables: Tables, as_of: pd.Timestamp, *, engine: str = "") -> pd.DataFrame:
+def summarise_signals(
+    tables: Tables, as_of: pd.Timestamp, *, half_life: int = INTENT_HALF_LIFE_DAYS, engine: str = ""
+) -> pd.DataFrame:
     """Activities until `as_of` as one row per account and type, in the columns of the canonical table.
 
-    `occurred_at` is the day of the last of them; `weight` (never negative) is what, halved every INTENT_HALF_LIFE_DAYS from that day on,
+    `occurred_at` is the day of the last of them; `weight` (never negative) is what, halved every `half_life` days from that day on,
     equals the sum of all of them so halved. Other columns are blank. What is asked of a table of activities (whom did we reach
     since when, by what; how strong is the interest) has the same answer, and events are never loaded.
     """
@@ -55,7 +72,7 @@ def summarise_signals(tables: Tables, as_of: pd.Timestamp, *, engine: str = "") 
         source = source[columns].sort_values(columns, kind="stable", ignore_index=True)
     with open_session(engine, folders=folders) as session:
         session.give("activities", source)
-        query = _SIGNALS.format(day=sql_day(as_of), date=f"DATE '{as_of:%Y-%m-%d}'", half=INTENT_HALF_LIFE_DAYS)
+        query = _SIGNALS.format(day=sql_day(as_of), date=f"DATE '{as_of:%Y-%m-%d}'", half=half_life)
         found = session.fetch(query)
     return pd.DataFrame({c: found[c] if c in found else empty[c].reindex(found.index) for c in empty})
 
@@ -99,6 +116,52 @@ def summarise_plays(tables: Tables, as_of: pd.Timestamp, *, engine: str = "") ->
         session.give("activities", source)
         found = session.fetch(_PLAYS.format(day=sql_day(as_of)))
     return found.astype({**dict.fromkeys(("account_id", "play", "type", "outcome"), "str"), "events": "int64"})
+
+
+def decay_before(
+    tables: Tables,
+    opportunities: pd.DataFrame,
+    half_lives: Sequence[int],
+    as_of: pd.Timestamp,
+    *,
+    engine: str = "",
+) -> pd.DataFrame:
+    """Signals of each account as they stood on the eve of each opportunity, halved in several ways.
+
+    Parameters
+    ----------
+    tables : canonical tables; only activities are read, and of a file only as far as needed
+    opportunities : opportunity_id, account_id, created_at; those without account or date are left out
+    half_lives : days in which a weight is halved; activities older than DECAYED half-lives of the longest count for nothing
+    as_of : nothing later is read
+
+    Returns
+    -------
+    DataFrame
+        opportunity_id and one column per half-life (named by its number): the sum of weights, 0 where there was none. Of more
+        than MOST_ASKED opportunities, as many, chosen by a hash of their id. Empty where no activities were delivered.
+    """
+    empty = pd.DataFrame(columns=["opportunity_id", *half_lives])
+    source = tables.get("activities")
+    if source is None or not (pq.read_metadata(source).num_rows if isinstance(source, Path) else len(source)):
+        return empty
+    asked = opportunities[["opportunity_id", "account_id", "created_at"]].dropna()
+    place = pd.util.hash_array(asked["opportunity_id"].to_numpy(dtype=object))
+    asked = asked.iloc[np.sort(np.argsort(place, kind="stable")[:MOST_ASKED])]
+    if asked.empty:
+        return empty
+    day = asked["created_at"].dt.normalize()
+    asked = asked.assign(created_at=day, oldest=day - pd.Timedelta(days=DECAYED * max(half_lives)))
+    folders = [source.resolve().parent] if isinstance(source, Path) else []
+    sums = ", ".join(f"sum(w * pow(2.0, -age / {float(h)})) AS h{h}" for h in half_lives)
+    with open_session(engine, folders=folders) as session:
+        columns = ["account_id", "occurred_at", "weight"]
+        session.give("activities", source if isinstance(source, Path) else source[columns])
+        session.give("asked", asked.reset_index(drop=True))
+        first = sql_day(asked["oldest"].min())
+        found = session.fetch(_BEFORE.format(first=first, day=sql_day(as_of), sums=sums))
+    found = found.set_index("opportunity_id").rename(columns={f"h{h}": h for h in half_lives})[list(half_lives)]
+    return found.reindex(asked["opportunity_id"]).fillna(0.0).round(9).astype("float64").reset_index()
 
 
 def count_early(

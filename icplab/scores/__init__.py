@@ -2,7 +2,7 @@
 
 The parts: `training` (labels, weights, candidate inputs), `fit` (selection and shrinkage), `scorecard` (points, calibration,
 value), `forward` (check on later opportunities), `rivals` (today's rule, boosting,
-random split on the same folds), `champion` (the card in force against the new one), `sample` (the sample-size gate), `reliability` (are probabilities right). Scoring itself is `core.model.apply_model`.
+random split on the same folds), `champion` (the card in force against the new one), `sample` (the sample-size gate), `intent` (its half-life, its scores), `reliability` (are probabilities right). Scoring itself is `core.model.apply_model`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from icplab.scores.forward import (
     fit_accounts,
     fit_opportunities,
 )
+from icplab.scores.intent import DEFAULT_HALF_LIFE, HALF_LIVES, HalfLife, busy_level, choose_half_life, intent_scores
 from icplab.scores.reliability import decompose_brier, explain_brier, measure_reliability
 from icplab.scores.rivals import compare_rules, find_rule, measure_gains
 from icplab.scores.sample import measure_sample, sample_findings
@@ -44,12 +45,15 @@ from icplab.scores.scorecard import (
 from icplab.scores.training import Training, build_training, quarantined_traits
 
 __all__ = [
+    "HALF_LIVES",
     "Contest",
     "ForwardCheck",
+    "HalfLife",
     "Training",
     "build_training",
     "champion_findings",
     "check_forward",
+    "choose_half_life",
     "compare_rules",
     "decompose_brier",
     "describe_check",
@@ -69,10 +73,6 @@ __all__ = [
 ]
 
 STEP = "50_tiers"
-INTENT_HALF_LIFE_DAYS = 30  # method.md §5 offers 7, 14, 30, 60
-INTENT_BUSY = 0.90  # an account as busy as this quantile of the active ones scores 50
-INTENT_DEFAULT = 4.0  # decayed activity worth 50 where fewer than MIN_ACTIVE accounts are active
-MIN_ACTIVE = 20
 PERIOD_SD = 0.10  # log odds by which a whole period may be better or worse for everybody, without anything being wrong
 CALIBRATION_ALARM = 0.002  # p-value below which the promise of the forward folds counts as broken
 
@@ -85,6 +85,7 @@ def fit_model(
     *,
     activities: pd.DataFrame | None = None,
     segments: dict | None = None,
+    half_life: int = DEFAULT_HALF_LIFE,
 ) -> Model:
     """The frozen scorecard, without tier cut points (the tiers stage adds them).
 
@@ -95,6 +96,7 @@ def fit_model(
     settings : reads [economics], [plan], [workspace] currency
     subscriptions : canonical table; how long customers stay, per segment. May be empty
     activities : canonical table; sets the scale of the intent score, so that later runs can be compared
+    half_life : of a signal, in days (`choose_half_life`); `activities` are summed by the same one where they are summed
     segments : assigner of the segments stage, stored for scoring new accounts
 
     Returns
@@ -114,7 +116,8 @@ def fit_model(
         verdict=check.verdict,
         base_rate=base_rate,
         value=value,
-        intent_half=_intent_half(activities, training.as_of),
+        intent_half=busy_level(activities, training.as_of, half_life),
+        intent_days=half_life,
         segments=segments or {},
         checks=_checks(check),
     )
@@ -145,41 +148,13 @@ def score_accounts(
 ) -> pd.DataFrame:
     """Every account scored: the artefact `scores`, tiers still by the cut points the model has (none: insufficient).
 
-    Fit and intent are separate axes: intent_score comes from activities alone, halves every INTENT_HALF_LIFE_DAYS, and is
-    null where the workspace has no activities.
+    Fit and intent are separate axes: intent_score comes from activities alone, halves every
+    `model.intent_days`, and is null where the workspace has no activities.
     """
     scored = apply_model(model, add_segments(accounts, account_segments))
-    return scored.assign(intent_score=intent_scores(scored["account_id"], activities, as_of, model.intent_half))
-
-
-def intent_scores(
-    account_id: pd.Series, activities: pd.DataFrame, as_of: pd.Timestamp, half: float = INTENT_DEFAULT
-) -> pd.Series:
-    """Recent activity per account on 0-100: 100 × s / (s + half), s = sum of weight × 2^(−age / half-life).
-
-    Null for everybody without activities; 0 for an account that has none.
-    """
-    if len(activities) == 0:
-        return pd.Series(np.nan, index=account_id.index)
-    strength = account_id.map(_decayed(activities, as_of)).astype("float64").fillna(0.0)
-    return (100 * strength / (strength + half)).round(1)
-
-
-def _decayed(activities: pd.DataFrame, as_of: pd.Timestamp) -> pd.Series:
-    """Sum of decayed weights per account, of what happened by `as_of`."""
-    known = activities[activities["occurred_at"] <= as_of]
-    age = (as_of - known["occurred_at"]).dt.days.astype("float64")
-    signal = known["weight"].astype("float64").fillna(1.0).clip(lower=0) * np.exp2(-age / INTENT_HALF_LIFE_DAYS)
-    return signal.round(9).groupby(known["account_id"]).sum()
-
-
-def _intent_half(activities: pd.DataFrame | None, as_of: pd.Timestamp) -> float:
-    """Decayed activity of a busy account, among those active within three half-lives."""
-    if activities is None or len(activities) == 0:
-        return INTENT_DEFAULT
-    strength = _decayed(activities, as_of)
-    active = strength[strength >= 2.0**-3]
-    return round(float(active.quantile(INTENT_BUSY)), 4) if len(active) >= MIN_ACTIVE else INTENT_DEFAULT
+    return scored.assign(
+        intent_score=intent_scores(scored["account_id"], activities, as_of, model.intent_half, model.intent_days)
+    )
 
 
 def score_opportunities(
@@ -275,7 +250,7 @@ def _calibration(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
         "p_value": round(p_value, 4),
     }
     sentence = (
-        f"{fmt.number(round(100 * abs(gap['value']), 1))} points {'more' if gap['value'] > 0 else 'less'} were won of the tested opportunities than predicted; "
+        f"{abs(100 * gap['value']):.1f} points {'more' if gap['value'] > 0 else 'less'} were won of the tested opportunities than predicted; "
         f"the calibration slope is {slope['value']:.2f} ({slope['low']:.2f} to {slope['high']:.2f}, 1 is right)."
     )
     if p_value >= CALIBRATION_ALARM or check.basis != "forward":

@@ -29,7 +29,7 @@ LEVEL = 0.975  # of each of the two gains that decide: 95 % for both together
 BEST = 0.2  # share of the opportunities that counts as worked first
 CARD = (
     *("base_points", "inputs", "calibration", "opportunity_base", "opportunity_inputs", "opportunity_calibration"),
-    *("support", "intent_half"),
+    *("support", "intent_half", "intent_days"),
 )
 VALUE, BRIER, PAIRS = "value held by the best fifth", "Brier score, lower is better", "pairs in order"
 DECIDING = (VALUE, BRIER)

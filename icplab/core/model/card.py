@@ -73,6 +73,7 @@ class Model:
     opportunity_inputs: tuple[Input, ...] = ()  # card of an opportunity on the day it is opened; none: it does not rank
     opportunity_calibration: tuple[float, float] = (0.0, 0.0)
     value: Value = Value()
+    intent_days: int = 30  # half-life of a signal
     intent_half: float = 4.0  # decayed activity that gives an intent score of 50
     cuts: dict[str, float] = field(default_factory=dict)  # tier -> lowest expected value
     support: tuple[Input, ...] = ()  # what worked accounts look like; outside it fit is unknown
