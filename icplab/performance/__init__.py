@@ -14,7 +14,7 @@ from icplab.performance.found import find_plan_gaps, find_segment_gaps, findings
 from icplab.performance.impact import find_impact, measure_impact, show_conversions
 from icplab.performance.journey import measure_journey
 from icplab.performance.kpis import build_curves, build_forest, list_figures, measure_cuts, measure_kpis
-from icplab.performance.landscape import compare_landscape, compare_levels, print_levels
+from icplab.performance.landscape import WON_BY, WORTH, compare_landscape, compare_levels, print_levels
 from icplab.performance.levels import place_opportunities
 from icplab.performance.outside import list_outside_figures
 from icplab.performance.paper import compare_claims, find_paper, list_claims
@@ -36,6 +36,8 @@ from icplab.performance.velocity import SHARES, compare_shares
 
 __all__ = [
     "SHARES",
+    "WON_BY",
+    "WORTH",
     "build_curves",
     "build_forest",
     "build_levels",

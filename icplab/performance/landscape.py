@@ -22,6 +22,9 @@ FIGURES = (
     ("grr", "grr", "12m"),
     ("nrr", "nrr", "12m"),
 )
+# The two halves of the comparison of levels, narrow enough for a page.
+WON_BY = ("win_rate", "acv", "cycle", "cac", "payback")
+WORTH = ("ltv", "ltv_cac", "grr", "nrr")
 BEHAVES = ("win_rate", "acv", "cycle", "grr", "ltv")
 # How the figures are printed.
 AS_PRINTED = {

@@ -101,7 +101,7 @@ def find_seller_mix(sellers: pd.DataFrame) -> Iterator[Finding]:
         STEP,
         "info",
         "attainment by seller",
-        f"{verdict} (rank correlation {rank:.2f}, {low:.2f} to {high:.2f}, over {n} sellers, at least {LEAST_SELLERS} are "
+        f"{verdict} (rank correlation {formats.ratio(rank)}, {formats.ratio(low)} to {formats.ratio(high)}, over {n} sellers, at least {LEAST_SELLERS} are "
         f"needed). Shares of tiers 1 and 2 run from {formats.percent(mix.min())} to {formats.percent(mix.max())}, attainment "
         f"from {formats.percent(known['attainment'].min())} to {formats.percent(known['attainment'].max())}.",
         {"rank_correlation": rank, "low": low, "high": high, "p": p, "sellers": n},
