@@ -302,7 +302,7 @@ class TestLandscape:
 
     def test_levels_stand_side_by_side_and_thin_figures_are_blank(self):
         table = landscape.compare_levels(self.kpis, ["segment", "tier"], NAMES).set_index("level")
-        assert table.index.tolist() == ["all", "Small", "Large", "tier_1"]
+        assert table.index.tolist() == ["all", "Small", "Large", "tier 1"]
         assert table.loc["Small", ["n", "win_rate", "win_rate_low", "ltv"]].tolist() == [120, 0.2, 0.15, 900]
         assert np.isnan(table.loc["Large", "ltv"])
 

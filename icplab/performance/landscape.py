@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from icplab.core import formats
 from icplab.core.schema import ALL
 
 YEAR = 365
@@ -23,8 +24,8 @@ FIGURES = (
     ("nrr", "nrr", "12m"),
 )
 # The two halves of the comparison of levels, narrow enough for a page.
-WON_BY = ("win_rate", "acv", "cycle", "cac", "payback")
-WORTH = ("ltv", "ltv_cac", "grr", "nrr")
+WON_BY = ("win_rate", "acv", "cycle", "cac")
+WORTH = ("payback", "ltv", "ltv_cac", "grr", "nrr")
 BEHAVES = ("win_rate", "acv", "cycle", "grr", "ltv")
 # How the figures are printed.
 AS_PRINTED = {
@@ -87,7 +88,8 @@ def compare_levels(
         part = ok[(ok["kpi"] == kpi) & (ok["basis"] == basis)].set_index(["cut", "level"])[["value", "low", "high"]]
         part.columns = [column, f"{column}_low", f"{column}_high"]
         table = table.join(part, on=["cut", "level"])
-    return table.assign(level=table["level"].map(names).astype("str").fillna(table["level"]))
+    named = table["level"].map(names).astype("str").fillna(table["level"])
+    return table.assign(level=named.where(table["cut"] != "tier", table["level"].map(formats.name)))
 
 
 def compare_landscape(
