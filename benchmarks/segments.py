@@ -24,7 +24,8 @@ import pandas as pd  # noqa: E402
 RESULTS = Path(__file__).parent / "results" / "segments.json"
 NULLS = int(os.environ.get("BENCH_NULLS", "99"))  # twin markets per existence test
 SIZES = (1000, 1500, 3000)
-SCENARIOS = ("vendor-artefact", "mnar", "duplicates")
+SCENARIOS = ("vendor-artefact", "stack-300", "mnar", "duplicates")
+RECIPES = {"simulator": {}, "stack-300": {"tools": 300}}  # of the clean market; other names are scenarios
 
 
 def _market(source: str, n: int, seed: int):
@@ -33,6 +34,7 @@ def _market(source: str, n: int, seed: int):
     from icplab import features
     from icplab.core.config import Settings
     from icplab.simulate import simulate_market
+    from icplab.simulate.recipe import Recipe
 
     if source == "other":
         made = segment_markets.make_planted(n, seed)
@@ -40,7 +42,8 @@ def _market(source: str, n: int, seed: int):
     if source in segment_markets.CONTINUA:
         made = segment_markets.make_continuum(n, seed, source)
         return made.accounts, made.catalogue, None, None
-    market = simulate_market(n, seed=seed, scenario="clean" if source == "simulator" else source)
+    scenario = "clean" if source in RECIPES else source
+    market = simulate_market(n, seed=seed, scenario=scenario, recipe=Recipe(**RECIPES.get(source, {})))
     accounts = features.build_accounts(market.tables, Settings(), pd.Timestamp("2026-06-30").as_unit("us"))
     catalogue = features.build_catalogue(market.tables, Settings())
     if "segment" not in market.truth.accounts:

@@ -69,7 +69,7 @@ def resample_naively(blocks, resamples: int, seed: int, ks: tuple[int, ...]) -> 
             seconds += time.process_time() - start
             scores.append((k, b, float(refit.score[0] - 0.5 * refit.parameters[0])))
         rows.append((k, np.mean(found), np.mean(found, axis=0).min()))
-        print(f"\r  naive: {k} segments done", end="", file=sys.stderr, flush=True)
+        print(f"  naive: {k} segments, {seconds:.1f} s so far", file=sys.stderr, flush=True)
     told = pd.DataFrame(scores, columns=["k", "b", "score"]).pivot(index="b", columns="k", values="score")
     table = pd.DataFrame(rows, columns=["k", "jaccard", "weakest"])
     chosen = told.idxmax(axis=1).value_counts(normalize=True).to_dict()

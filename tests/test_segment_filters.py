@@ -67,7 +67,7 @@ def test_a_salesforce_list_view_numbers_its_conditions_and_joins_them_by_filter_
 
 def test_a_hubspot_list_joins_inside_a_group_by_and_and_groups_by_or():
     told = segments.write_filters(rules([TRADE, PLANT], 1))["hubspot"].iloc[0]
-    assert told == 'Group 1 (industry is any of "energy", "oil, gas") OR Group 2 (has_plant is equal to True)'
+    assert told == '1. industry is any of "energy", "oil, gas"; 2. has_plant is equal to True. Groups: 1 OR 2'
 
 
 def test_below_f1_of_six_tenths_no_filter_is_offered():

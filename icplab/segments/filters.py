@@ -39,8 +39,8 @@ def write_filters(rules: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    One row per segment: segment_id, segment, salesforce (numbered conditions and filter logic of a list view), hubspot (groups of
-    an active list: OR between groups, AND inside), sql (a boolean expression over the account table; unknown values fail). A
+    One row per segment: segment_id, segment, salesforce (numbered conditions and filter logic of a list view), hubspot (the same as
+    groups of an active list: OR between groups, AND inside), sql (a boolean expression over the account table; unknown values fail). A
     segment with an F1 below 0.6 says `not-describable` instead: its list would hold other accounts.
     """
     rows = []
@@ -95,19 +95,20 @@ def summarise_exceptions(exceptions: pd.DataFrame) -> pd.DataFrame:
 
 def _salesforce(conditions: list[dict], needed: int) -> str:
     """Numbered conditions, then the filter logic that joins them."""
-    numbered: list[str] = []
+    return _numbered([_salesforce_conditions(c) for c in conditions], needed, "Filter logic") or "every account"
+
+
+def _numbered(said: list[list[str]], needed: int, word: str) -> str:
+    """Each condition's lines under numbers, then which numbers hold together: any `needed` of the conditions."""
+    lines: list[str] = []
     places: list[str] = []
-    for condition in conditions:
-        said = _salesforce_conditions(condition)
-        first = len(numbered) + 1
-        numbered += [f"{first + i}. {text}" for i, text in enumerate(said)]
-        mine = [str(first + i) for i in range(len(said))]
-        places.append(mine[0] if len(mine) == 1 else f"({' AND '.join(mine)})")
-    if not numbered:
-        return "every account"
+    for texts in said:
+        numbers = [str(len(lines) + 1 + i) for i in range(len(texts))]
+        lines += [f"{n}. {text}" for n, text in zip(numbers, texts, strict=True)]
+        places.append(numbers[0] if len(numbers) == 1 else f"({' AND '.join(numbers)})")
     groups = [" AND ".join(group) for group in combinations(places, needed)]
     logic = groups[0] if len(groups) == 1 else " OR ".join(f"({g})" if needed > 1 else g for g in groups)
-    return f"{'; '.join(numbered)}. Filter logic: {logic}"
+    return f"{'; '.join(lines)}. {word}: {logic}" if lines else ""
 
 
 def _salesforce_conditions(condition: Mapping) -> list[str]:
@@ -136,25 +137,20 @@ def _listed(value: object) -> str:
 
 
 def _hubspot(conditions: list[dict], needed: int) -> str:
-    if not conditions:
-        return "every company"
-    said = [_hubspot_condition(c) for c in conditions]
-    groups = [" AND ".join(group) for group in combinations(said, needed)]
-    if len(groups) == 1:
-        return groups[0]
-    return " OR ".join(f"Group {n} ({g})" for n, g in enumerate(groups, 1))
+    """Numbered conditions, then the groups of an active list: AND inside a group, OR between groups."""
+    return _numbered([_hubspot_conditions(c) for c in conditions], needed, "Groups") or "every company"
 
 
-def _hubspot_condition(condition: Mapping) -> str:
+def _hubspot_conditions(condition: Mapping) -> list[str]:
     field = _HUBSPOT.get(condition["trait"], condition["trait"])
     operator, values = condition["operator"], condition["values"]
     borders = _borders(condition, "greater than or equal to", "less than")
     if borders:
-        return " AND ".join(f"{field} is {word} {value:.15g}" for word, value in borders)
+        return [f"{field} is {word} {value:.15g}" for word, value in borders]
     if operator == "is":
-        return f"{field} is equal to {'True' if values[0] == YES else 'False'}"
+        return [f"{field} is equal to {'True' if values[0] == YES else 'False'}"]
     listed = ", ".join('"' + str(v).replace('"', '\\"') + '"' for v in values)
-    return f"{field} is any of {listed}"
+    return [f"{field} is any of {listed}"]
 
 
 def _sql(conditions: list[dict], needed: int) -> str:
