@@ -24,7 +24,7 @@ from icplab.traits.scopes import (
     families_with,
     read_market,
 )
-from icplab.traits.specific import COLUMNS, measure_differences
+from icplab.traits.specific import measure_differences
 from icplab.traits.verdicts import LEVEL, judge
 
 Floats = NDArray[np.floating]
@@ -105,15 +105,13 @@ def measure_traits(
     with threadpool_limits(1):  # many small products: threads would only wait for each other, and round differently
         for outcome in track(OUTCOMES, "measuring traits by outcome"):
             observations = observe(outcome, opportunities, subscriptions, as_of)
-            scopes = build_scopes(outcome, observations, market)
-            differences = pd.DataFrame(columns=COLUMNS)
-            for scope in scopes:
-                measured = _measure_scope(scope, barred)
-                tables.append(_with_differences(measured, differences))
-                if outcome != "win" and scope.scope == ALL and not _anything(measured):
+            parts, whole = [], None
+            for scope in build_scopes(outcome, observations, market):
+                parts.append(_measure_scope(scope, barred))
+                if outcome != "win" and scope.scope == ALL and not _anything(parts[-1]):
                     break  # its segments could not be opened
-                if scope.segments:
-                    differences = measure_differences(scope, _groups(scope, barred), _prepare, _fit)
+                whole = scope if scope.segments else whole
+            tables.append(_with_differences(parts, whole, barred))
     tables = [t for t in tables if len(t)]
     if not tables:
         return check_artefact("traits", ARTEFACTS["traits"].empty())
@@ -126,11 +124,20 @@ def _anything(table: pd.DataFrame) -> bool:
     return len(table) > 0 and global_test(table["p_value"].where(table["enough"].astype(bool))) <= LEVEL
 
 
-def _with_differences(table: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a scope with how far each effect differs from that in the other segments."""
-    if table.empty or differences.empty:
+def _with_differences(parts: list[pd.DataFrame], whole: Scope | None, barred: set[str]) -> pd.DataFrame:
+    """Rows of all scopes of an outcome with how far each effect differs from that in the other segments, where support
+    is enough to ask."""
+    filled = [p for p in parts if len(p)]
+    if not filled:
+        return pd.DataFrame()
+    table = pd.concat(filled, ignore_index=True)
+    asked = table[(table["scope"] != ALL) & table["enough"].astype(bool)]
+    if whole is None or asked.empty:
         return table.assign(difference=np.nan, difference_se=np.nan)
-    return table.merge(differences, on=["trait", "level", "scope"], how="left", validate="one_to_one")
+    keys = ["trait", "level", "scope"]
+    wanted = set(asked[keys].itertuples(index=False, name=None))
+    differences = measure_differences(whole, _groups(whole, barred), _prepare, _fit, wanted)
+    return table.merge(differences, on=keys, how="left", validate="one_to_one")
 
 
 def _groups(scope: Scope, barred: set[str]) -> list[list[Coded]]:

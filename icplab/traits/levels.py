@@ -64,8 +64,10 @@ def code_levels(trait: Trait, values: pd.Series) -> tuple[Floats, NDArray[np.boo
         return _code_number(trait, values, unknown), unknown
     distinct, codes = _factorised(values)
     if trait.kind == "multi":
-        held = pd.Series(distinct).str.split(";")
-        table = np.array([[level in set(parts) for level in trait.levels] for parts in held], dtype=float)
+        held = pd.Series(distinct, dtype="str").str.split(";").explode()
+        place = pd.Index(trait.levels).get_indexer(pd.Index(held))
+        table = np.zeros((len(distinct), len(trait.levels)))
+        table[held.index.to_numpy()[place >= 0], place[place >= 0]] = 1.0
     else:
         table = (np.asarray(distinct)[:, None] == np.asarray(trait.levels)[None, :]).astype(float)
     table = np.vstack([table.reshape(len(distinct), len(trait.levels)), np.zeros((1, len(trait.levels)))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,11 @@ class Market:
     barred: set[str]
     """Quarantined: they take no part in the adjustment."""
 
+    @cached_property
+    def coded(self) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
+        """Levels of the account traits, rows as in `accounts`."""
+        return {t.name: code_levels(t, self.accounts[t.name]) for t in self.traits if t.table == "accounts"}
+
 
 def read_market(
     opportunities: pd.DataFrame,
@@ -72,7 +78,6 @@ def build_scopes(outcome: str, observations: pd.DataFrame, market: Market) -> It
     """The whole market, then its segments, as far as they hold enough observations of this outcome."""
     accounts, traits, memberships, barred = market.accounts, market.traits, market.memberships, market.barred
     rows = _describe(observations, accounts)
-    on_accounts = {t.name: code_levels(t, accounts[t.name]) for t in traits if t.table == "accounts"}
     names = [str(c) for c in memberships if c != "hard"]
     hard = memberships["hard"].to_numpy()[rows["place"].to_numpy(dtype=int)] if len(rows) else np.array([])
     for scope in [ALL, *(names if len(names) > 1 else [])]:
@@ -80,7 +85,7 @@ def build_scopes(outcome: str, observations: pd.DataFrame, market: Market) -> It
         if not _enough(outcome, part):
             continue
         soft = memberships[names].to_numpy()[part["place"].to_numpy(dtype=int)] if scope == ALL else None
-        coded = [c for t in traits if (c := _code(t, outcome, part, on_accounts)) is not None]
+        coded = [c for t in traits if (c := _code(t, outcome, part, market.coded)) is not None]
         background = [c for c in coded if c.trait.table == "accounts" and c.trait.name not in barred]
         nuisance = build_nuisance(part, soft, background, logged=outcome in LOGGED)
         dated = bool(part["created_at"].notna().any())

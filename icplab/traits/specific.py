@@ -25,40 +25,47 @@ CELLS = 2_000_000  # rows times columns fitted at once (16 MB)
 COLUMNS = ["trait", "level", "scope", "difference", "difference_se"]
 
 
-def measure_differences(scope: Scope, groups: Sequence[list[Coded]], prepare: Prepare, fit: Fit) -> pd.DataFrame:
-    """Difference in log ratio between each segment and the rest, for every level, in one model of the whole market.
+def measure_differences(
+    scope: Scope, groups: Sequence[list[Coded]], prepare: Prepare, fit: Fit, asked: set[tuple[str, str, str]]
+) -> pd.DataFrame:
+    """Difference in log ratio between a segment and the rest, in one model of the whole market.
 
     The level enters twice: by itself, and times the probability that the account belongs to the segment. Probabilities instead
     of labels keep accounts between two segments from watering the difference down, and everything else is held equal with all
-    observations. `prepare` gives the nuisance of a group of levels, `fit` the effects.
+    observations. `prepare` gives the nuisance of a group of levels, `fit` the effects; `asked` are the (trait, level, segment)
+    wanted.
 
-    Returns one row per level but trends and segment: trait, level, scope, difference, difference_se.
+    Returns one row per level asked for, trends left out: trait, level, scope, difference, difference_se.
     """
     tables = []
     for group in groups:
         names = [(c.trait.name, level) for c in group for level in c.trait.levels]
-        chosen = [j for j, (_, level) in enumerate(names) if level != TREND]
-        if not chosen:
+        wanted = [
+            (j, k)
+            for k, segment in enumerate(scope.segments)
+            for j, name in enumerate(names)
+            if name[1] != TREND and (*name, segment) in asked
+        ]
+        if not wanted:
             continue
         nuisance, twin = prepare(scope, group)
-        x = np.hstack([c.x for c in group])[:, chosen]
-        twins = None if twin is None else twin[chosen]
-        names = [names[j] for j in chosen]
-        together = max(1, CELLS // max(x.size, 1))  # segments fitted at once: they share the model without the level
-        for k in range(0, len(scope.segments), together):
-            part = scope.segments[k : k + together]
-            inside = np.hstack([x * scope.soft[:, [k + i]] for i in range(len(part))])
-            repeated = None if twins is None else np.tile(twins, len(part))
-            fits, _ = fit(scope, inside, nuisance, np.tile(x, len(part)), repeated)
-            usable = fits["converged"].to_numpy(dtype=bool) & ~fits["separated"].to_numpy(dtype=bool)
-            rows = [(*name, segment) for segment in part for name in names]
-            tables.append(
-                pd.DataFrame(rows, columns=["trait", "level", "scope"]).assign(
-                    difference=fits["estimate"].to_numpy(dtype=float),
-                    difference_se=fits["se"].where(usable).to_numpy(dtype=float),
-                )
-            )
+        x = np.hstack([c.x for c in group])
+        most = max(1, CELLS // max(len(x), 1))  # fitted at once: they share the model without the level
+        for start in range(0, len(wanted), most):
+            column, segment = np.array(wanted[start : start + most]).T
+            twins = None if twin is None else twin[column]
+            fits, _ = fit(scope, x[:, column] * scope.soft[:, segment], nuisance, x[:, column], twins)
+            named = [(*names[j], scope.segments[k]) for j, k in wanted[start : start + most]]
+            tables.append(_differences(named, fits))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def _differences(named: list[tuple[str, str, str]], fits: pd.DataFrame) -> pd.DataFrame:
+    """Estimates with their errors; no error where the estimate ran away."""
+    usable = fits["converged"].to_numpy(dtype=bool) & ~fits["separated"].to_numpy(dtype=bool)
+    table = pd.DataFrame(named, columns=["trait", "level", "scope"])
+    se = fits["se"].where(usable).to_numpy(dtype=float)
+    return table.assign(difference=fits["estimate"].to_numpy(dtype=float), difference_se=se)
 
 
 def flag_specific(rows: pd.DataFrame) -> pd.Series:

@@ -46,6 +46,7 @@ NEARLY, MOVED = (
 )  # where no influences are asked for: of a step, and of what it moves the log odds of any row by
 SMALL_STEP = 0.5  # log odds: steps below this cannot overshoot, and are taken without looking
 MAX_CHORDS, CHORD_CLOSE = 20, 1e-6
+RUNAWAY = 8  # full steps after which one that is still large belongs to an estimate without end
 FEW = 24  # nuisance columns up to which every candidate gets its own nuisance block from the first step
 STRONG = 1.0  # log odds ratio above which the nuisance block of the null model is not near enough for a variance
 STALE = 0.1  # a step larger than this share of the one before: the information matrix has to be made anew
@@ -312,7 +313,7 @@ def _finish(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[Floa
         if task.influence and last.any():
             influence[:, todo[last]] = _influence(task.z, part.part(last), small[last], by_own[last], residual[:, last])
         converged[todo[done]] = True
-        todo = todo[~done]
+        todo = todo[~done & ((size < SMALL_STEP) | (turn < RUNAWAY))]
         if not len(todo):
             break
     return beta, variance, influence, converged
