@@ -47,6 +47,15 @@ def test_isotonic_means_are_those_of_scikit_learn_for_every_replicate():
         assert row == pytest.approx(IsotonicRegression().fit(np.arange(30), given, weight).predict(np.arange(30)))
 
 
+def test_an_input_that_is_the_same_everywhere_is_left_to_the_others():
+    from icplab.scores.rivals import _varying
+
+    codes = np.array([[1.0, 2.0, np.nan, np.nan], [1.0, 3.0, 1.0, np.nan], [2.0, 3.0, np.nan, np.nan]])
+    assert _varying(codes, np.array([True, True, True])).tolist() == [0, 1]
+    assert _varying(codes, np.array([True, True, False])).tolist() == [1]
+    assert _varying(codes, np.array([False, False, False])).tolist() == []
+
+
 def test_brier_parts_sum_to_the_score_and_a_constant_shift_is_miscalibration():
     rng = np.random.default_rng(2)
     p = rng.choice([0.1, 0.3, 0.6], 4000)

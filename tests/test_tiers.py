@@ -185,6 +185,14 @@ def test_a_kept_promise_is_information_and_a_broken_one_a_warning(fitted, table)
     assert [f.code for f in warned] == ["calibration"]
 
 
+def test_a_market_of_partners_has_no_tier_to_promise_anything_of(fitted, table):
+    model, _, scored, _ = fitted
+    nobody = table[~table["tier"].isin(["tier_1", "tier_2", "tier_3"])]
+    (said,) = [f for f in findings(model, scored, nobody, SETTINGS, NO_OWNERS) if f.code == "tier-promise"]
+    assert said.severity == "watch"
+    assert said.sentence.startswith("No account is in a tier")
+
+
 def test_a_tier_larger_than_all_sellers_can_work_is_said(fitted, table):
     owners = pd.DataFrame({"owner": ["kim"], "capacity": [100.0]})
     said = [f for f in findings(fitted[0], fitted[2], table, SETTINGS, owners) if f.code == "over-capacity"]

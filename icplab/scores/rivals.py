@@ -161,16 +161,25 @@ def _boosted(training: Training, check: ForwardCheck, settings: Settings) -> pd.
     for split, train, test, _ in folds_of(training, settings):
         y, w = training.labels(split)
         w = np.where(train, w, 0.0)
-        if codes is None or len(np.unique(y[w > 0])) < 2:
+        inputs = _varying(codes, w > 0) if codes is not None else np.array([], dtype=int)
+        if not len(inputs) or len(np.unique(y[w > 0])) < 2:
             continue
         model = HistGradientBoostingClassifier(
             max_iter=BOOST_ROUNDS, learning_rate=0.05, max_leaf_nodes=BOOST_LEAVES, min_samples_leaf=BOOST_MINIMUM,
             l2_regularization=5.0, early_stopping=False, random_state=0,
         )  # fmt: skip
-        model.fit(codes[w > 0], y[w > 0], sample_weight=w[w > 0])
+        model.fit(codes[w > 0][:, inputs], y[w > 0], sample_weight=w[w > 0])
         ids = training.opportunities.loc[test, "opportunity_id"]
-        found |= dict(zip(ids, model.predict_proba(codes[test])[:, 1], strict=True))
+        found |= dict(zip(ids, model.predict_proba(codes[test][:, inputs])[:, 1], strict=True))
     return pd.Series(found, dtype="float64")
+
+
+def _varying(codes: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Columns with at least two known values among the rows: the others have nothing to split on."""
+    part = codes[rows]
+    known = ~np.isnan(part)
+    low, high = np.where(known, part, np.inf).min(axis=0), np.where(known, part, -np.inf).max(axis=0)
+    return np.flatnonzero(low < high)
 
 
 def _plain(weights: np.ndarray) -> np.ndarray:

@@ -36,6 +36,11 @@ def findings(
 
 def _promise(now: pd.DataFrame) -> Finding:
     ranked = now[now["tier"].isin(RANKED)]
+    if ranked.empty:
+        said = "No account is in a tier: each one is a partner, a competitor or otherwise outside the profile."
+        return Finding(
+            "tier-promise", STEP, "watch", "next quarter", said, {}, action="Check account_type in the export."
+        )
     best = ranked.iloc[0]
     known = pd.notna(best["captured_value_share"])
     share = f" with {fmt.percent(best['captured_value_share'])} of the expected value" if known else ""
