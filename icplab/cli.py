@@ -193,7 +193,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("accounts", type=_path, metavar="ACCOUNTS", help="CSV or Parquet file of accounts")
     parser.add_argument("--model", type=_path, required=True, metavar="FILE", help="model.json of a run")
     parser.add_argument("--out", type=_path, metavar="FILE", help="default: beside ACCOUNTS, with _scored in its name")
-    parser.add_argument("--format", choices=["csv", "parquet"], default="csv")
+    parser.add_argument("--format", choices=["csv", "parquet", "salesforce", "hubspot"], default="csv")
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
@@ -297,16 +297,18 @@ def _simulate(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     from icplab.core.model import read_model
-    from icplab.run.score import describe_scores, score_file, score_large, write_scores
+    from icplab.run.score import describe_scores, score_file, score_large, write_import, write_scores
     from icplab.run.score_large import is_large
 
     model = read_model(options.model)
-    out = options.out or options.accounts.with_name(f"{options.accounts.stem}_scored.{options.format}")
+    plain = options.format in ("csv", "parquet")
+    name = f"scored.{options.format}" if plain else f"{options.format}.csv"
+    out = options.out or options.accounts.with_name(f"{options.accounts.stem}_{name}")
     if options.format == "parquet" and model.usable and is_large(options.accounts):
         print(score_large(options.accounts, model, out))
     else:
         scored = score_file(options.accounts, model)
-        write_scores(scored, out, options.format)
+        write_scores(scored, out, options.format) if plain else write_import(scored, model, out, options.format)
         print(describe_scores(scored, model))
     print(_from_here(out))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -128,6 +129,22 @@ def test_the_command_writes_beside_the_accounts_and_never_over_a_file(accounts, 
     assert len(pd.read_csv(tmp_path / "accounts_scored.csv")) == 3
     assert cli.main(arguments) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("form", "key"), [("salesforce", "Id"), ("hubspot", "Record ID")])
+def test_scores_of_new_accounts_are_written_as_a_crm_imports_them(accounts, model, tmp_path, form, key):
+    (tmp_path / "model.json").write_text(json.dumps(to_document(model)))
+    given = ["score", str(accounts), "--model", str(tmp_path / "model.json"), "--format", form]
+    assert cli.main(given) == 0
+    table = pd.read_csv(tmp_path / f"accounts_{form}.csv", dtype="str", keep_default_na=False)
+    scored = score_file(accounts, model).scores
+    assert table[key].tolist() == scored["account_id"].tolist()
+    tier = "ICP_Tier__c" if form == "salesforce" else "hs_ideal_customer_profile"
+    ranked = scored["tier"].isin(["tier_1", "tier_2", "tier_3"])
+    assert table[tier][ranked.to_numpy()].tolist() == scored["tier"][ranked].tolist()
+    (tmp_path / "model.json").write_text(json.dumps(to_document(replace(model, verdict="no-usable-ranking"))))
+    assert cli.main([*given, "--out", str(tmp_path / "none.csv")]) == 2
+    assert not (tmp_path / "none.csv").exists()
 
 
 @pytest.mark.parametrize("kind", ["whole", "by block"])

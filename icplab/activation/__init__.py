@@ -34,11 +34,13 @@ __all__ = [
     "Activation",
     "card",
     "findings",
+    "hubspot_companies",
     "list_definitions",
     "neutralise",
     "plan_cells",
     "prepare_rows",
     "routing_rules",
+    "salesforce_accounts",
     "territories",
     "write_files",
 ]

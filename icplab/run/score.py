@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from icplab.activation import hubspot_companies, prepare_rows, salesforce_accounts
 from icplab.core.errors import BadInput, Problem, nearest
 from icplab.core.formats import FORMULA_SIGNS
 from icplab.core.model import UNSEEN, Model, add_segments, apply_model, level_codes, with_posteriors
@@ -26,7 +27,9 @@ READ_AS = {
     "item": "multi",
     "tool": "multi",
 }
-FORMATS = ("csv", "parquet")
+FORMATS = ("csv", "parquet", "salesforce", "hubspot")
+# What the import files of a CRM say about an account besides its score.
+ABOUT = ("name", "domain", "linkedin_url", "owner")
 # Without history only the type says who is a customer; new accounts were never worked.
 CUSTOMER = "customer"
 
@@ -43,6 +46,8 @@ class Scored:
     missing: list[str]
     unknown: dict[str, int]
     unseen: dict[str, int]
+    about: pd.DataFrame = field(default_factory=pd.DataFrame)  # account_id, ABOUT, is_customer
+    members: pd.DataFrame = field(default_factory=pd.DataFrame)  # account_id, segment
 
 
 def score_file(accounts: Path | str, model: Model) -> Scored:
@@ -77,6 +82,10 @@ def score_file(accounts: Path | str, model: Model) -> Scored:
         sorted(set(kinds) - set(present)),
         {t: n for t in present if (n := int(frame[t].isna().sum()))},
         {name: n for name, n in unseen.items() if n},
+        frame.assign(**{c: pd.Series(index=frame.index, dtype="str") for c in ABOUT if c not in frame})[
+            ["account_id", *ABOUT, "is_customer"]
+        ],
+        members[["account_id", "segment"]],
     )
 
 
@@ -114,6 +123,31 @@ def write_scores(scored: Scored, path: Path, form: str) -> Path:
         )
         raise BadInput(problem)
     scored.scores.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8")
+    return path
+
+
+def write_import(scored: Scored, model: Model, path: Path, form: str) -> Path:
+    """Write the scores as the import file of a CRM: `salesforce` or `hubspot`, as the activate step writes it.
+
+    Raises
+    ------
+    BadInput
+        The file is there, the model has no tiers to import, or an id would be taken for a formula.
+    """
+    _refuse_existing(path)
+    if not model.usable:
+        message = f"holds no usable ranking ({model.verdict}), so there are no tiers to import"
+        raise BadInput(Problem("ICP-E100", message, fix="write --format csv to look at the scores", file="model.json"))
+    rows, _, refused = prepare_rows(
+        scored.scores.assign(intent_score=float("nan")), scored.about, scored.members, model
+    )
+    if refused:
+        message = "an import would take account ids for formulas, and changing them would break the join"
+        raise BadInput(
+            Problem("ICP-E082", message, "write --format parquet", str(path), column="account_id", count=refused)
+        )
+    table = {"salesforce": salesforce_accounts, "hubspot": hubspot_companies}[form](rows)
+    table.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n", encoding="utf-8", na_rep="")
     return path
 
 
