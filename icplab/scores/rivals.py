@@ -178,7 +178,8 @@ def _varying(codes: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Columns with at least two known values among the rows: the others have nothing to split on."""
     part = codes[rows]
     known = ~np.isnan(part)
-    low, high = np.where(known, part, np.inf).min(axis=0), np.where(known, part, -np.inf).max(axis=0)
+    low = np.where(known, part, np.inf).min(axis=0, initial=np.inf)
+    high = np.where(known, part, -np.inf).max(axis=0, initial=-np.inf)
     return np.flatnonzero(low < high)
 
 
