@@ -156,12 +156,13 @@ def _boosted(training: Training, check: ForwardCheck, settings: Settings) -> pd.
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     blocks = [b for b in training.blocks if b.item.table == "accounts"]
-    codes = np.column_stack([_plain(b.weights) for b in (*training.forced, *blocks)]) if blocks else None
+    every = [_plain(b.weights) for b in (*training.forced, *blocks)] if blocks else []
+    codes = np.column_stack([np.empty((len(training.opportunities), 0)), *every])
     found: dict[str, float] = {}
     for split, train, test, _ in folds_of(training, settings):
         y, w = training.labels(split)
         w = np.where(train, w, 0.0)
-        inputs = _varying(codes, w > 0) if codes is not None else np.array([], dtype=int)
+        inputs = _varying(codes, w > 0)
         if not len(inputs) or len(np.unique(y[w > 0])) < 2:
             continue
         model = HistGradientBoostingClassifier(
