@@ -86,9 +86,19 @@ def salesforce(tmp_path: Path, account: str = ACCOUNT, opportunity: str = OPPORT
     return fill(tmp_path / "org", settings, Account=account, Opportunity=opportunity, **more)
 
 
+@pytest.fixture(params=["careful", "blocks"])
+def either_reader(request, monkeypatch) -> None:
+    """Small files are read with care, and once more as large ones are, with coded columns."""
+    if request.param == "blocks":
+        monkeypatch.setattr("icplab.intake.large.LEAST_BYTES", 0)
+        monkeypatch.setattr("icplab.intake.large.CODED_SHARE", 1.0)
+        monkeypatch.setattr("icplab.intake.typed.PIECE", 1)
+
+
 # One market in three layouts
 
 
+@pytest.mark.usefixtures("either_reader")
 def test_the_same_market_in_three_layouts_gives_the_same_tables_byte_for_byte(tmp_path):
     market = simulate_market(accounts=80, seed=5)
     for layout in LAYOUTS:
@@ -337,6 +347,7 @@ def test_ids_that_a_spreadsheet_damaged_stop(tmp_path, ids, bad):
     assert "spreadsheet" in problem.fix
 
 
+@pytest.mark.usefixtures("either_reader")
 def test_deleted_records_are_left_out_and_merged_ones_followed(tmp_path):
     loser = "001C000000DDDDD"
     account = ACCOUNT + f"{full(loser)},1,001C000000o4OOIIA2,Acme old,,,,,2023-01-01T00:00:00.000+0000,,,\n"
@@ -424,6 +435,7 @@ def test_the_order_of_records_changes_no_byte_of_a_native_export(tmp_path):
 # Money and dates
 
 
+@pytest.mark.usefixtures("either_reader")
 def test_the_converted_amount_is_used_with_its_currency(tmp_path):
     text = OPPORTUNITY.replace("Amount,", "Amount Currency,Amount,Amount (converted) Currency,Amount (converted),")
     for raw, converted in (("1000.5", "EUR,920"), ("500", "EUR,460"), ("700", "EUR,644"), ("90", "EUR,83")):

@@ -15,6 +15,9 @@ import pandas as pd
 from icplab.intake.batch import Batch
 from icplab.intake.plain import PIECE, Cells, pieces
 
+# Tables that grow with time: the large ones.
+EVENTS = frozenset({"opportunities", "stage_history", "field_history", "activities", "usage"})
+CODED_LINKS = frozenset({"opportunities", "activities"})  # of them, those whose links to other tables stay coded too
 MOST_CHUNKS = 1000  # cells blanked in place; more of them are written anew with their column
 
 
@@ -129,6 +132,8 @@ def recoded(column: pd.Series, made: pd.Series) -> pd.Series:
         values = pd.api.extensions.take(made.array, codes, allow_fill=True)
         return pd.Series(values, index=column.index, copy=False)
     places, words = pd.factorize(made)
+    if len(words) == len(places) and (places == np.arange(len(places))).all():
+        return _first_seen(codes, words).set_axis(column.index)  # no two words became one, and none null
     places = np.append(places, -1)  # code -1, a null cell, takes the last place
     return _first_seen(places[codes], words).set_axis(column.index)
 
@@ -146,13 +151,11 @@ def blanked(column: pd.Series, rows: np.ndarray) -> pd.Series:
     if not is_coded(column):
         return _blanked_text(column, np.flatnonzero(rows))
     words, codes = words_of(column), codes_of(column)
-    at, known = np.flatnonzero(words == ""), len(words)
-    blank = int(at[0]) if len(at) else known
+    at = np.flatnonzero(words == "")
+    blank = int(at[0]) if len(at) else len(words)
     words = words if len(at) else pd.concat([words, pd.Series([""], dtype="str")], ignore_index=True)
-    codes = np.where(rows, codes.dtype.type(blank) if blank <= np.iinfo(codes.dtype).max else blank, codes)
-    before = codes[: int(np.argmax(rows))]
-    if np.bincount(before[before >= 0], minlength=known).all():
-        return from_codes(codes, words).set_axis(column.index)  # every word was seen before the first such record
+    codes = codes.astype(np.promote_types(codes.dtype, np.min_scalar_type(-blank - 1)))
+    codes[rows] = blank
     return _first_seen(codes, words).set_axis(column.index)
 
 
@@ -206,14 +209,22 @@ def decoded(column: pd.Series) -> pd.Series:
 def _first_seen(codes: np.ndarray, words: Any) -> pd.Series:
     """A coded column whose words are those that occur, in the order of their first appearance."""
     index = pd.Index(words, dtype="str")
-    first = np.full(len(index) + 1, len(codes))
-    first[codes[::-1]] = np.arange(len(codes))[
-        ::-1
-    ]  # the last to write is the first to appear; -1 writes the last place
-    first = first[:-1]
-    order = np.argsort(first, kind="stable")[: int((first < len(codes)).sum())]
-    if len(order) == len(index) and (order == np.arange(len(order))).all():
-        return from_codes(codes, index)
-    place = np.full(len(index) + 1, -1)
+    unused = _unused_before(codes, len(index))
+    if unused is not None:
+        return from_codes(codes - codes.dtype.type(unused) if unused else codes, index[unused:])
+    order = pd.unique(codes)
+    order = order[order >= 0]
+    place = np.full(len(index) + 1, -1, dtype=codes.dtype)  # code -1, a null cell, reads the last place
     place[order] = np.arange(len(order))
     return from_codes(place[codes], index[order])
+
+
+def _unused_before(codes: np.ndarray, words: int) -> int | None:
+    """How many of the first words no record holds, when the others stand in the order of their first appearance."""
+    if not len(codes) or not words:
+        return None
+    unused = max(int(codes[0]), 0)
+    highest = np.maximum.accumulate(codes)
+    if highest[-1] != words - 1 or (np.diff(highest) > 1).any() or (unused and codes.min() < unused):
+        return None
+    return unused

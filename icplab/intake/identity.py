@@ -11,6 +11,7 @@ import pandas as pd
 
 from icplab.core.schema import CANONICAL, Table
 from icplab.intake.batch import Batch, is_among
+from icplab.intake.coded import blanked, decoded, from_codes, is_coded
 from icplab.intake.layouts.declare import Link
 from icplab.intake.mapping import Native
 from icplab.intake.typed import TRUE
@@ -75,7 +76,7 @@ def _set_deleted_aside(batch: Batch) -> None:
         batch.note(deleted, "ICP-R045", "deleted or merged in the CRM: left out")
         batch.set_aside(deleted, "ICP-R045", "deleted or merged in the CRM")
         for name in batch.frame.columns.difference(list(batch.table.key)):
-            batch.frame[name] = batch.frame[name].mask(deleted, "")
+            batch.frame[name] = blanked(batch.frame[name], deleted)
 
 
 def _check_named_keys(batch: Batch) -> None:
@@ -170,6 +171,9 @@ def _salesforce_ids(batch: Batch, name: str) -> pd.Series:
     if plausible.any():
         mask = np.append(plausible.to_numpy(), False)[codes]
         batch.note(mask, "ICP-R038", "15-character id brought to the 18-character form", column=name)
+    if is_coded(given):
+        places, distinct = pd.factorize(new)  # two forms of an id are one word now
+        return from_codes(places[codes], distinct).set_axis(given.index)
     return pd.Series(new.to_numpy()[codes], index=given.index, dtype="str")
 
 
@@ -247,7 +251,9 @@ def _follow_mergers(batch: Batch, earlier: dict[str, Batch]) -> None:
             continue
         given = batch.frame[column.name]
         found = given.isin(list(home.merged))
-        text = given
+        if not found.any():
+            continue
+        text = decoded(given)
         for _ in range(LONGEST_CHAIN):
             if not text.isin(list(home.merged)).any():
                 break
@@ -264,10 +270,11 @@ def _fill_link(batch: Batch, link: Link, tables: dict[str, Batch], mine: np.ndar
     home = tables.get(table)
     if part is None or link.column not in batch.frame:
         return
-    part = part.str.strip()
+    part = decoded(part).str.strip()
     blank = (batch.frame[link.column].str.strip() == "") & (part != "") & mine & ~batch.aside
     if not blank.any() or home is None:
         return
+    batch.frame[link.column] = decoded(batch.frame[link.column])
     by_name = column in ("name", "~name")
     if not by_name:
         part = _like(part, home.frame[column].dropna().astype("str"))

@@ -31,6 +31,7 @@ from icplab.core.errors import BadInput, Problem
 from icplab.intake.coded import from_codes, is_coded, tidied
 from icplab.intake.memory import give_back
 from icplab.intake.outline import Sheet, classify, clean_names, count_kinds, header_among
+from icplab.intake.plain import not_blank, pieces
 from icplab.intake.records import (
     LARGEST_CELL,
     Records,
@@ -50,10 +51,11 @@ SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
 LEAST_BYTES = int(
     os.environ.get("ICPLAB_LARGE_BYTES", 8 << 20)
 )  # below this the careful reader takes no time worth saving
-BLOCK = 16 << 20  # bytes read at a time
+BLOCK = 8 << 20  # bytes read at a time
 FIRST = 8 << 20  # bytes of the first block, which decides the form of all and is read before others are begun
 HEAD = 1 << 20  # bytes in which header and delimiter are looked for
 SCANNED = 1 << 18  # bytes whose quotes and line feeds are looked for at a time
+GIVEN_BACK = 16  # blocks after which freed memory goes back to the system
 READERS = max(2, min(4, os.cpu_count() or 1))
 CODED_SHARE = 0.25  # a column is coded when the first block has at most so many distinct words per record
 IRREGULAR_SHARE = 0.01  # records with another number of fields, above which the careful reader takes over
@@ -176,13 +178,16 @@ def _read(stream: BinaryIO, file: str, source: Source, expected: set[str], notes
         start = np.arange(found.records) if found.lines is None else found.lines
         lines.append((start + (feeds + 1)).astype(np.int32))
         records, feeds, mangled = records + found.records, feeds + found.feeds, mangled + block.mangled
+        if len(lines) % GIVEN_BACK == 0:
+            give_back()
         if len(irregular) > max(LOOKED_AT, IRREGULAR_SHARE * records):
             raise _Unsure
     if mangled:
         message = 'text was decoded wrongly before the export ("Ã©" for "é")'
         notes.append(Problem("ICP-W010", message, "export again as UTF-8", file, count=mangled))
-    frame = pd.DataFrame({i: column.series() for i, column in enumerate(columns)}, copy=False)
-    sheet = _outlined(frame, form.header, np.concatenate(lines), irregular, file, expected, notes)
+    series = {i: column.series() for i, column in enumerate(columns)}
+    give_back()
+    sheet = _outlined(series, form.header, np.concatenate(lines), irregular, file, expected, notes)
     return LargeFile(sheet, size, digest.hexdigest())
 
 
@@ -412,7 +417,7 @@ def _narrow(column: pa.DictionaryArray) -> pa.DictionaryArray:
 
 
 def _outlined(
-    frame: pd.DataFrame,
+    columns: dict[int, pd.Series],
     header: tuple[str, ...],
     lines: np.ndarray,
     irregular: dict[int, list[str]],
@@ -420,14 +425,17 @@ def _outlined(
     expected: set[str],
     notes: list[Problem],
 ) -> Sheet:
-    """Divide the records into data and the rest; only those that may be something else than data are looked at."""
-    size, width = len(frame), frame.shape[1]
+    """Divide the records into data and the rest; only those that may be something else than data are looked at.
+
+    The columns are taken out one by one, so that each is let go when it is in its final form.
+    """
+    size, width = len(columns[0]), len(columns)
     ends = {*range(min(LOOKED_AT, size)), *range(max(0, size - LOOKED_AT), size)}
-    doubtful = _doubtful(frame[0], header[0])
+    doubtful = _doubtful(columns[0], header[0])
     looked = np.array(sorted(ends | set(irregular) | doubtful))
     if len(looked) > MOST_LOOKED_AT:
         raise _Unsure
-    cells = pd.DataFrame({i: _text(frame[i].iloc[looked]) for i in frame}, dtype="str")
+    cells = pd.DataFrame({i: _text(column.iloc[looked]) for i, column in columns.items()}, dtype="str")
     widths = np.array([len(irregular[i]) if i in irregular else width for i in looked.tolist()])
     some = Records(_widened(cells, looked, irregular, int(widths.max())), widths, lines[looked])
     found, names = classify(some, file, expected, notes)
@@ -445,10 +453,15 @@ def _outlined(
     first, last = int(kind.argmax()), size - int(kind[::-1].argmax())
     if not kind.any():
         raise _Unsure
-    frame, lines, excess, kind = frame.iloc[first:last], lines[first:last], excess[first:last], kind[first:last]
+    lines, excess, kind = lines[first:last], excess[first:last], kind[first:last]
     if not kind.all():
-        frame, lines, excess = frame[kind], lines[kind], excess[kind]
-    frame = pd.DataFrame({n: tidied(frame[i]).array for i, n in enumerate(names)}, copy=False)
+        lines, excess = lines[kind], excess[kind]
+
+    def data_of(column: pd.Series) -> pd.Series:
+        within = column.iloc[first:last]
+        return tidied(within if kind.all() else within[kind])
+
+    frame = pd.DataFrame({n: data_of(columns.pop(i)).array for i, n in enumerate(names)}, copy=False)
     return Sheet(frame, np.arange(1, len(frame) + 1, dtype=np.int32), lines, excess, counts, size)
 
 
@@ -458,7 +471,8 @@ def _doubtful(first: pd.Series, header: str) -> set[int]:
         words = pd.Series(first.cat.categories, dtype="str")
         odd = ((words.str.strip() == "") | (words == header)).to_numpy()
         return set(np.flatnonzero(odd[first.array.codes]).tolist())
-    return set(np.flatnonzero((first.str.strip() == "") | (first == header)).tolist())
+    marked = [~not_blank(piece) | (piece == header).to_numpy() for piece in pieces(first)]
+    return set(np.flatnonzero(np.concatenate(marked)).tolist())
 
 
 def _text(column: pd.Series) -> list[str]:

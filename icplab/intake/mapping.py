@@ -13,7 +13,7 @@ from icplab.core.config import Settings, Source
 from icplab.core.errors import Problem, nearest
 from icplab.core.schema import CANONICAL, Table
 from icplab.intake.batch import Batch, listed
-from icplab.intake.coded import blanked, decoded, is_coded, map_words
+from icplab.intake.coded import CODED_LINKS, EVENTS, blanked, decoded, is_coded, map_words
 from icplab.intake.dates import ISO
 from icplab.intake.layouts import shape
 from icplab.intake.layouts.declare import plain
@@ -29,10 +29,6 @@ STATUS_PARTS = ("is_won", "is_closed")
 DATES = {t.name: tuple(c.name for c in t.columns if c.kind == "date") for t in CANONICAL.values()}
 # Identifiers of other tables are links, not traits, when an open-ended table holds them.
 _LINKS = frozenset(plain_name(k) for t in CANONICAL.values() for k in t.key if k.endswith("_id"))
-
-
-# Tables that grow with time: the large ones.
-EVENTS = frozenset({"opportunities", "stage_history", "field_history", "activities", "usage"})
 
 
 def expected_names(table: str, settings: Settings, native: Native | None = None) -> set[str]:
@@ -289,7 +285,9 @@ def _note_ragged(batch: Batch, excess: np.ndarray) -> None:
     batch.note(excess < 0, "ICP-E029", "the record has fewer fields than the header", fix=fix)
     batch.note(excess > 0, "ICP-E030", "the record has more fields than the header", fix=fix)
     if excess.any():  # their cells stand under the wrong names; judging them too would only mislead
-        batch.frame = pd.DataFrame({c: blanked(batch.frame[c], excess != 0) for c in batch.frame}, copy=False)
+        rows = excess != 0
+        columns = {c: batch.frame.pop(c) for c in map(str, batch.frame.columns)}
+        batch.frame = pd.DataFrame({c: blanked(columns.pop(c), rows) for c in list(columns)}, copy=False)
 
 
 def _contradicting(values: Mapping[str, Mapping[str, str]], table: str, problems: list[Problem]) -> None:
@@ -403,10 +401,11 @@ def _plain(sheet: Sheet) -> Sheet:
 def _stacked(table: Table, parts: list[pd.DataFrame]) -> pd.DataFrame:
     """All parts of a table below each other, as text.
 
-    Coded columns stay coded in a single part of a table of events; identifiers, and all there is about accounts, people and
-    other things that are matched and merged, are plain text everywhere.
+    Coded columns stay coded in a single part of a table of events; keys, and all there is about accounts, people and other
+    things that are matched and merged, are plain text everywhere.
     """
-    plain = {c.name for c in table.columns if c.kind == "id" or c.references}
+    ids = {c.name for c in table.columns if c.kind == "id" or c.references}
+    plain = {*table.key} if table.name in CODED_LINKS else ids
     if len(parts) > 1 or table.name not in EVENTS:
         plain = {str(c) for p in parts for c in p}
     parts = [pd.DataFrame({c: decoded(p[c]) if c in plain else p[c] for c in p}, copy=False) for p in parts]

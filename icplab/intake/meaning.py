@@ -162,9 +162,13 @@ def _one_sided(batch: Batch, inside: pd.Series, outside: pd.Series, one: str, ot
     """Note further columns that are filled on one side; `inside` and `outside` are masks over the live rows."""
     if min(inside.sum(), outside.sum()) < ONE_SIDED_LEAST:
         return
-    names = [c for c in map(str, batch.frame) if c not in batch.table.by_name]
-    filled = batch.frame[names].notna()[batch.live]
-    names = [n for n in names if filled[n][inside].mean() >= 0.5 and filled[n][outside].mean() <= 0.02]
+    live, of_one, of_other = batch.live, inside.to_numpy(dtype=bool), outside.to_numpy(dtype=bool)
+
+    def is_one_sided(name: str) -> bool:
+        filled = batch.frame[name].notna().to_numpy()[live]
+        return bool(filled[of_one].mean() >= 0.5 and filled[of_other].mean() <= 0.02)
+
+    names = [c for c in map(str, batch.frame) if c not in batch.table.by_name and is_one_sided(c)]
     if names:
         message = f"filled for {one} and hardly ever for {other}, so probably afterwards: {listed(names)}"
         batch.say("ICP-W092", message, fix="leave them out ([sources] ignore) unless they are known before the outcome")

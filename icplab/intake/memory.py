@@ -3,6 +3,25 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def one_allocator() -> Iterator[None]:
+    """Have Arrow take memory where NumPy and pandas take it.
+
+    A page that one of them lets go then serves the other. From a pool of its own Arrow returns it to the system, which clears
+    a page before it gives it out again: a tenth of the time of reading a large file.
+    """
+    import pyarrow as pa
+
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 def give_back() -> None:

@@ -33,6 +33,7 @@ from icplab.intake.mapping import build_batch, expected_names, unknown_mappings
 from icplab.intake.matching import Matching, match_accounts
 from icplab.intake.matching.review import REVIEW_FILE, write_review
 from icplab.intake.meaning import check_one_sided, check_stage_history, secrets_in
+from icplab.intake.memory import one_allocator
 from icplab.intake.named import unknown_traits
 from icplab.intake.outline import Sheet, outline
 from icplab.intake.overlap import prefer_newest
@@ -92,6 +93,11 @@ def take_in(workspace: Path | str, run: Path | str) -> None:
     folder, target = Path(workspace), Path(run)
     if _is_taken_in(folder, target):
         return
+    with one_allocator():
+        _take_in(folder, target)
+
+
+def _take_in(folder: Path, target: Path) -> None:
     reading = _read(folder)
     stops = [p for p in reading.problems if p.outcome == "E"]
     if stops:
@@ -108,7 +114,8 @@ def take_in(workspace: Path | str, run: Path | str) -> None:
 
 def check_workspace(workspace: Path | str) -> Report:
     """Read and check a workspace as `take_in` does, writing nothing; problems are reported, not raised."""
-    reading = _read(Path(workspace))
+    with one_allocator():
+        reading = _read(Path(workspace))
     rejects = rejects_table(list(reading.batches.values()))
     return Report(reading.workspace, ledger_table(reading.books), tuple(reading.problems), rejects)
 
@@ -120,8 +127,8 @@ def default_as_of(tables: dict[str, pd.DataFrame]) -> pd.Timestamp:
     date on which a record of any other table came into being; without any date at all, 1970-01-01, after which nothing lies.
     """
     frame = tables.get("opportunities", CANONICAL["opportunities"].empty())
-    closed = frame.loc[frame["status"].isin(["won", "lost"]), "closed_at"]
-    dates = pd.concat([closed, frame["created_at"]]).dropna()
+    closed = frame["closed_at"].where(frame["status"].isin(["won", "lost"]))
+    dates = pd.Series([closed.max(), frame["created_at"].max()]).dropna()
     if dates.empty:
         born = [t[c.name] for n, t in tables.items() for c in CANONICAL[n].columns if c.kind == "date" and c.required]
         dates = pd.concat(born).dropna() if born else dates
@@ -332,17 +339,42 @@ def _write(reading: _Reading, folder: Path, staging: Path) -> None:
     (staging / "inputs.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _dated(batch: Batch) -> pd.DataFrame:
-    """Dates of the used rows, and what became of opportunities."""
-    frame = batch.frame
-    names = [c for c in frame if frame[c].dtype.kind == "M" or (c == "status" and batch.table.name == "opportunities")]
-    return frame.loc[batch.live, names]
+def _first_and_last(batch: Batch) -> dict[str, list[str]]:
+    """First and last day of every date column of the used rows that holds any; one column is looked at at a time."""
+    found = {}
+    for name in [str(c) for c in batch.frame if batch.frame[c].dtype.kind == "M"]:
+        first, last = _between(batch.frame[name], batch.live)
+        if pd.notna(first):
+            found[name] = [f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}"]
+    return found
+
+
+def _between(dates: pd.Series, rows: np.ndarray) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """First and last date among `rows` (a mask), without a copy of them; no time where there is none."""
+    values, none = dates.to_numpy(), np.datetime64("NaT")
+    first, last = (f.reduce(values, where=rows, initial=none) for f in (np.fmin, np.fmax))
+    return pd.Timestamp(first), pd.Timestamp(last)
+
+
+def _as_of(batches: dict[str, Batch]) -> pd.Timestamp:
+    """`default_as_of` of the used rows, of which only the latest are handed over."""
+    dated = {}
+    for name, batch in batches.items():
+        names = [c.name for c in batch.table.columns if c.kind == "date" and c.required]
+        dated[name] = pd.DataFrame({c: [_between(batch.frame[c], batch.live)[1]] for c in names})
+    if "opportunities" in batches:
+        deals = batches["opportunities"]
+        closed = deals.live & deals.frame["status"].isin(["won", "lost"]).to_numpy()
+        last = {
+            c: [_between(deals.frame[c], rows)[1]] for c, rows in (("created_at", deals.live), ("closed_at", closed))
+        }
+        dated["opportunities"] = pd.DataFrame({"status": ["won"], **last})
+    return default_as_of(dated)
 
 
 def _inputs(reading: _Reading, folder: Path) -> dict:
     """What `inputs.json` says; names of files are relative to the workspace."""
     hashes = [(b.table, b.file, b.sha256) for b in reading.books]
-    tables = {name: _dated(batch) for name, batch in reading.batches.items()}
     return {
         "fingerprint": _fingerprint(reading.given, hashes, folder),
         "files": [
@@ -351,9 +383,9 @@ def _inputs(reading: _Reading, folder: Path) -> dict:
         ],
         "ledger": ledger_table(reading.books).to_dict("records"),
         "notes": [_note(p) for p in reading.problems],
-        "as_of": f"{default_as_of(tables):%Y-%m-%d}",
-        "dates": {name: _first_and_last(frame) for name, frame in tables.items()},
-        "rows": {name: len(frame) for name, frame in tables.items()},
+        "as_of": f"{_as_of(reading.batches):%Y-%m-%d}",
+        "dates": {name: _first_and_last(batch) for name, batch in reading.batches.items()},
+        "rows": {name: int(batch.live.sum()) for name, batch in reading.batches.items()},
         "defaults": reading.defaults,
         "merged_accounts": reading.matching.merged.survivor_of,
     }
@@ -365,12 +397,6 @@ def _note(problem: Problem) -> dict:
     places = ("code", "outcome", "message", "fix", "file", "record", "line", "column", "value", "count")
     finding = FINDINGS.get(number, "") if problem.outcome in "QW" else ""
     return {**{p: getattr(problem, p) for p in places}, "finding": finding, "sentence": str(problem)}
-
-
-def _first_and_last(frame: pd.DataFrame) -> dict[str, list[str]]:
-    """First and last day of every date column that holds any."""
-    dates = frame.select_dtypes("datetime").dropna(axis=1, how="all")
-    return {str(c): [f"{dates[c].min():%Y-%m-%d}", f"{dates[c].max():%Y-%m-%d}"] for c in dates}
 
 
 def _write_rejects(rejects: pd.DataFrame, path: Path) -> None:

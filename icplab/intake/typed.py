@@ -7,12 +7,13 @@ import unicodedata
 from collections.abc import Callable, Collection
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from icplab.core.config import Settings, Source
-from icplab.core.schema import DTYPES, Column
+from icplab.core.schema import DTYPES, Column, Table
 from icplab.intake.batch import Batch, listed, shown_text, toml_text
-from icplab.intake.coded import Packed, Words, in_one, is_coded, recoded
+from icplab.intake.coded import EVENTS, Packed, Words, from_codes, in_one, is_coded, recoded
 from icplab.intake.dates import type_dates
 from icplab.intake.memory import give_back
 from icplab.intake.plain import PIECE, found_in, plain_numbers, plain_text
@@ -51,15 +52,18 @@ def type_batch(batch: Batch, settings: Settings) -> None:
     typed = {}
     for name, make in makes.items():
         if name not in batch.frame:
-            typed[name] = pd.Series(index=index, dtype=DTYPES[batch.table.by_name[name].kind])
+            typed[name] = _absent(batch.table, name, index)
             continue
         given = batch.frame[name]
         made = _by_word(batch, name, make)
         batch.frame = batch.frame.drop(columns=name)  # its text is let go before the next column is typed
         if len(given) > PIECE and given.dtype == "str":
-            made, batch.text[name] = in_one(made), Packed(given)
-        typed[name] = made
-        del given, made
+            typed[name], batch.text[name] = in_one(made), Packed(given)
+            del given, made
+            give_back()
+        else:
+            typed[name] = made
+            del given, made
     batch.frame = pd.DataFrame(typed, index=index, copy=False)
     if len(index) > PIECE:
         give_back()
@@ -69,6 +73,16 @@ def type_batch(batch: Batch, settings: Settings) -> None:
         else:
             message = "is not a column of numbers to multiply"
             batch.say("ICP-E100", message, fix=f"correct [sources.{batch.table.name}] multiply", column=name)
+
+
+def _absent(table: Table, name: str, index: pd.Index) -> pd.Series:
+    """A column that the export does not have: null in all records; of large tables with little memory for each of them."""
+    dtype = DTYPES[table.by_name[name].kind]
+    if len(index) <= PIECE or table.name not in EVENTS or dtype not in ("str", "float64") or name in table.key:
+        return pd.Series(index=index, dtype=dtype)
+    if dtype == "str":
+        return from_codes(np.full(len(index), -1, dtype=np.int8), []).set_axis(index)
+    return pd.Series(np.broadcast_to(np.float64("nan"), len(index)), index=index, copy=False)
 
 
 def _by_word(batch: Batch, name: str, make: Callable[[Batch], pd.Series]) -> pd.Series:

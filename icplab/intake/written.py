@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,11 +41,25 @@ def write_table(batch: Batch, path: Path, further: Mapping[str, pd.Series] | Non
     columns = {**{str(c): batch.frame[c] for c in batch.frame}, **(further or {})}
     schema = pa.schema([(name, _type_of(column)) for name, column in columns.items()])
     beside = path.with_suffix(".part")
-    with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(beside, schema, compression="zstd") as writer, ThreadPoolExecutor(1) as pool:
+        written: Future[None] | None = None
         for start in range(0, max(len(rows), 1), PART):
-            part = rows[start : start + PART]
-            writer.write_table(pa.table([_taken(c, part) for c in columns.values()], schema=schema))
+            part = _as_run(rows[start : start + PART])
+            table = pa.table([_taken(c, part) for c in columns.values()], schema=schema)
+            if written:
+                written.result()
+            written = pool.submit(writer.write_table, table)  # while it is encoded, the next part is taken
+            del table
+        if written:
+            written.result()
     os.replace(beside, path)
+
+
+def _as_run(rows: np.ndarray) -> np.ndarray | slice:
+    """Places of rows, as a slice when they follow each other."""
+    if len(rows) and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
 def event_keys(batches: Mapping[str, Batch]) -> dict[str, dict[str, pd.Series]]:
@@ -143,12 +158,13 @@ def _type_of(column: pd.Series) -> pa.DataType:
     return pa.array(column.iloc[:0]).type
 
 
-def _taken(column: pd.Series, rows: np.ndarray) -> pa.Array:
+def _taken(column: pd.Series, rows: np.ndarray | slice) -> pa.Array:
     """Some rows of a column as one Arrow array."""
     import pyarrow as pa
 
     if is_coded(column):
         codes = codes_of(column)[rows]
         return pa.array(words_of(column), type=pa.large_string()).take(pa.array(codes, mask=codes < 0))
-    taken = pa.array(pd.Series(column.array.take(rows)), type=_type_of(column), from_pandas=True)  # NaN is null
+    values = column.array[rows] if isinstance(rows, slice) else column.array.take(rows)
+    taken = pa.array(pd.Series(values, copy=False), type=_type_of(column), from_pandas=True)  # NaN is null
     return taken.combine_chunks() if isinstance(taken, pa.ChunkedArray) else taken

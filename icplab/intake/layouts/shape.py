@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.schema import CANONICAL
+from icplab.intake.coded import decoded
 from icplab.intake.layouts.declare import Feed, Object, is_custom, plain, trait_name
 from icplab.intake.layouts.hubspot import LIFECYCLE, STAGE_DATE
 from icplab.intake.outline import Sheet
@@ -75,7 +76,10 @@ def other_columns(native: Native, mapped: Mapping[str, str]) -> dict[str, str]:
 
 
 def finish(frame: pd.DataFrame, sheet: Sheet, native: Native, mapped: Mapping[str, str]) -> pd.DataFrame:
-    """Canonical columns in their final form; columns that the user mapped otherwise are left as exported."""
+    """Canonical columns in their final form; columns that the user mapped otherwise are left as exported.
+
+    Columns may be coded, unless records become other rows: what gets cells of another column is plain text from then on.
+    """
     feed = native.feed
     for name in feed.merged - set(mapped):
         found = find_columns(feed, name, dict.fromkeys(map(str, sheet.frame)))
@@ -189,7 +193,8 @@ def _status(frame: pd.DataFrame, native: Native, mapped: Mapping[str, str]) -> N
     if "status" in mapped:
         return
     if "is_won" not in flags:
-        frame["status"] = stage.mask(flags["is_closed"].isin(FALSE | {""}), "open") if "is_closed" in flags else stage
+        is_open = flags["is_closed"].isin(FALSE | {""}) if "is_closed" in flags else None
+        frame["status"] = stage if is_open is None else decoded(stage).mask(is_open, "open")
         return
     odd = ~flags["is_won"].isin(TRUE | FALSE | {""})
     won = flags["is_won"].isin(TRUE)
@@ -198,7 +203,7 @@ def _status(frame: pd.DataFrame, native: Native, mapped: Mapping[str, str]) -> N
         closed = np.logical_or.reduce([won, *others])
         status = pd.Series(np.select([won, closed], ["won", "lost"], "open"), index=frame.index)
     else:
-        status = stage.mask(won, "won")
+        status = decoded(stage).mask(won, "won")
     frame["status"] = status.astype("str").mask(odd, flags["is_won"])
 
 
@@ -228,14 +233,14 @@ def _lists(frame: pd.DataFrame, native: Native, mapped: Mapping[str, str]) -> No
 def _domain(frame: pd.DataFrame, native: Native, mapped: Mapping[str, str]) -> None:
     """A web address without scheme, www and path."""
     if "domain" in frame and "domain" not in mapped:
-        text = frame["domain"]
+        text = decoded(frame["domain"])
         frame["domain"] = text.mask(text.str.strip() != "", text.str.replace(_ADDRESS, r"\1", regex=True).str.lower())
 
 
 def _minutes(frame: pd.DataFrame, native: Native, mapped: Mapping[str, str]) -> None:
     """Seconds of a call as minutes, where the export has no minutes."""
     if "~seconds" in frame and "minutes" not in frame:
-        seconds = frame["~seconds"].str.strip()
+        seconds = decoded(frame["~seconds"]).str.strip()
         number = pd.to_numeric(seconds, errors="coerce") / 60
         frame["minutes"] = seconds.mask(number.notna(), number.map("{:g}".format)).astype("str")
 
@@ -262,5 +267,6 @@ def _first_filled(columns: list) -> pd.Series:
     """Per row the first text that is not blank."""
     found = columns[0]
     for other in columns[1:]:
-        found = found.mask(found.str.strip() == "", other)
+        found = decoded(found)
+        found = found.mask(found.str.strip() == "", decoded(other) if isinstance(other, pd.Series) else other)
     return found

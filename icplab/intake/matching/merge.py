@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.intake.batch import Batch
+from icplab.intake.coded import decoded, is_coded, words_of
 
 # The record that stays is the one that sales works with (rule of `choose_survivors`).
 TYPE_ORDER = ("customer", "former", "partner", "competitor", "prospect")
@@ -35,11 +36,11 @@ def survivor_order(batches: dict[str, Batch]) -> pd.Series:
     the smaller identifier.
     """
     accounts = _live(batches["accounts"]).drop_duplicates("account_id").set_index("account_id")
-    deals = _live(batches["opportunities"]) if "opportunities" in batches else pd.DataFrame()
     count, won = pd.Series(dtype="int64"), pd.Series(dtype="int64")
-    if len(deals):
-        count = deals["account_id"].value_counts()
-        won = deals.loc[deals["status"] == "won", "account_id"].value_counts()
+    if "opportunities" in batches:
+        deals = batches["opportunities"]
+        count = _counted(deals.live_cells("account_id"))
+        won = _counted(deals.frame.loc[deals.live & (deals.frame["status"] == "won").to_numpy(), "account_id"])
     kind = accounts["account_type"].map({t: i for i, t in enumerate(TYPE_ORDER)}).fillna(len(TYPE_ORDER))
     kind = kind.mask(won.reindex(accounts.index).fillna(0) > 0, 0)
     ranked = pd.DataFrame(
@@ -51,6 +52,12 @@ def survivor_order(batches: dict[str, Batch]) -> pd.Series:
         }
     ).sort_values(["kind", "count", "created", "id"], kind="stable")
     return pd.Series(np.arange(len(ranked)), index=ranked.index)
+
+
+def _counted(ids: pd.Series) -> pd.Series:
+    """How often each id stands there."""
+    counts = ids.value_counts()
+    return counts.set_axis(counts.index.astype("str"))
 
 
 def merge_accounts(batches: dict[str, Batch], groups: pd.Series, order: pd.Series) -> Merged:
@@ -140,8 +147,9 @@ def _turn_links(batches: dict[str, Batch], gone: pd.Series) -> None:
         linking += ["account_id"] if batch.table.name == "market" else []
         for column in linking:
             values = batch.frame[column]
-            turned = values.map(gone)
-            if turned.notna().any():
+            if (words_of(values) if is_coded(values) else values).isin(gone.index).any():
+                values = decoded(values)
+                turned = values.map(gone)
                 batch.frame[column] = values.where(turned.isna(), turned).astype(values.dtype)
     frame = batches["accounts"].frame
     frame["parent_account_id"] = frame["parent_account_id"].mask(frame["parent_account_id"] == frame["account_id"])
