@@ -111,6 +111,12 @@ def test_the_card_beats_today_s_rule_and_boosting_gains_little(checked):
     assert table.loc["card", "lift_20"] > 1.3
 
 
+def test_one_family_cannot_be_split_at_random(checked):
+    training, check = checked
+    alone = replace(training, opportunities=training.opportunities.assign(family_id="f"))
+    assert "random split" not in set(compare_rules(alone, check, SETTINGS, 1, ceiling=False)["rule"])
+
+
 def test_the_diagram_of_a_check_covers_its_opportunities(checked):
     curve = measure_reliability(checked[1], 1)
     assert curve["n"].sum() == pytest.approx(checked[1].predictions["weight"].sum())

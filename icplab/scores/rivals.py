@@ -84,7 +84,7 @@ def compare_rules(
         scores["boosting"] = _boosted(training, check, settings).reindex(known["opportunity_id"]).to_numpy("float64")
         notes["boosting"] = "gradient boosting on every candidate trait: how much a card could gain"
     table = _measure(known, scores, seed)
-    rows = pd.DataFrame([_random_split(training)]) if training.dated else pd.DataFrame()
+    rows = pd.DataFrame(_random_split(training) if training.dated else [])
     notes["random split"] = "opportunities of all times mixed: flatters, shown to expose the gap"
     table = pd.concat([table, rows], ignore_index=True)
     itself = table["rule"] == "card"
@@ -191,13 +191,15 @@ def _plain(weights: np.ndarray) -> np.ndarray:
     return np.where(weights < 0, np.nan, weights).astype("float64")[:, None]
 
 
-def _random_split(training: Training) -> dict[str, object]:
-    """AUC of the same card on opportunities left out at random by family, past and future mixed."""
+def _random_split(training: Training) -> list[dict[str, object]]:
+    """AUC of the same card on opportunities left out at random by family, past and future mixed; none of one family."""
     y, w = training.labels()
     _, train, test, _ = family_folds(training)[0]
     rows = training.opportunities.index[test & (w > 0)]
+    if not len(rows) or not (train & (w > 0)).any():
+        return []
     fitted = fit_accounts(training, y, np.where(train, w, 0.0))
     points = points_of_rows(*build_card(fitted), fitted)
     value = float(auc(points[rows], y[rows], w[rows]))
     lift = _lift(points[rows], y[rows], w[rows], np.zeros(len(rows)))
-    return {"rule": "random split", "auc": value, "lift_20": lift, "n": float(len(rows))}
+    return [{"rule": "random split", "auc": value, "lift_20": lift, "n": float(len(rows))}]
