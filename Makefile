@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 	$(BIN)/python -m compileall -q icplab
 	@touch .venv/ready
 
-.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-traits bench-quick bench-duplicates bench-tiers bench-speed fuzz bench-features bench-segments test-cluster clean
+.PHONY: help setup run test test-fast lint lab sample docs lock bench-recovery bench-traits bench-quick bench-coverage bench-duplicates bench-tiers bench-speed fuzz fuzz-runs bench-features bench-segments test-cluster clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ docs: .venv/ready ## write the data dictionary and the page of messages anew fro
 
 fuzz: .venv/ready ## N=10000 mutated workspaces, SEED=1: no traceback, no silent change
 	$(BIN)/python -m benchmarks.fuzz_intake --files $(or $(N),10000) --seed $(or $(SEED),1)
+
+fuzz-runs: .venv/ready ## whole runs on workspaces of unusual shape, N=10 drawn ones with SEED=1 (half a minute each)
+	$(BIN)/python -m benchmarks.fuzz_workspaces --n $(or $(N),10) --seed $(or $(SEED),1)
 
 lock: ## write both lock files anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements.lock
