@@ -128,7 +128,9 @@ def ratio(
     -----
     Bootstrap-t with the linearised variance of a ratio, which is a matrix product of the same weights; second-order
     accurate for skewed amounts where percentiles are not (Efron and Tibshirani 1993, chapter 12.5). Division of the
-    variance by units - 1 as in survey sampling.
+    variance by units - 1 as in survey sampling. Where few units hold most of the variance the variance itself is little
+    known, and resamples of the same units cannot tell: the interval is widened by the t distribution with the degrees of
+    freedom that the kurtosis of the units' gaps leaves (Satterthwaite 1946), against those of their number.
     """
     a, b = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
     if b.sum() <= 0:
@@ -139,7 +141,7 @@ def ratio(
     moves, errors = _ratio_and_error((weights @ terms.astype(np.float32)).astype(float))
     _, error = _ratio_and_error(terms.sum(axis=0, keepdims=True))
     draws = value + moves
-    low, high = _studentised(value, float(error[0]), draws, errors, scale, level)
+    low, high = _studentised(value, float(error[0]) * _tail_factor(gap, level), draws, errors, scale, level)
     return value, low, high, draws
 
 
@@ -260,6 +262,19 @@ def _ratio_and_error(sums: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
         r = a / b
         variance = np.maximum(aa - 2 * r * ab + r * r * bb, 0) / b**2 * n / (n - 1)
     return r, np.sqrt(variance)
+
+
+def _tail_factor(gap: npt.NDArray, level: float) -> float:
+    """By how much few units with most of the variance widen an interval: 1 where all units tell alike."""
+    from scipy.special import stdtrit
+
+    known = gap[gap != 0]
+    n, squares = len(known), float((known**2).sum())
+    if n < 3 or squares <= 0:
+        return 1.0
+    noise = float((known**4).sum()) / squares**2 - 1 / n  # of the variance, as a share of its square
+    freedom = float(np.clip(2 / max(noise, 1e-12), 3, n - 1)) if n > 4 else float(n - 1)
+    return float(stdtrit(freedom, (1 + level) / 2) / stdtrit(n - 1, (1 + level) / 2))
 
 
 def _studentised(
