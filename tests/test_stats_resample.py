@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from icplab.core.stats.resample import draw_weights, quantile_draws, ratio, resample_sums, trimmed_draws
+from icplab.core.stats.resample import (
+    degrees_of_freedom,
+    draw_weights,
+    quantile_draws,
+    ratio,
+    resample_sums,
+    trimmed_draws,
+)
 
 
 def test_poisson_weights_have_poisson_shares():
@@ -123,3 +130,14 @@ def test_trimmed_draws_equal_scipy_on_the_repeated_values():
     drawn = trimmed_draws(values, np.array([np.ones(10), counts], dtype=np.float32), 0.1)
     assert drawn[0] == pytest.approx(trim_mean(values, 0.1))
     assert drawn[1] == pytest.approx(trim_mean(np.repeat(values, counts), 0.1))
+
+
+def test_a_variance_that_one_unit_makes_is_hardly_known_and_one_of_many_alike_is():
+    rng = np.random.default_rng(3)
+    alike = degrees_of_freedom(rng.normal(size=2000))
+    assert 1500 < alike <= 1999
+    one = np.append(rng.normal(size=200), 60.0)
+    assert degrees_of_freedom(one) == 3
+    assert np.isnan(degrees_of_freedom(np.zeros(5)))
+    heavy = np.exp(rng.normal(0, 1.2, 200))
+    assert 3 <= degrees_of_freedom(heavy - heavy.mean()) < 80

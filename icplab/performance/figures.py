@@ -16,13 +16,17 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Figure:
-    """A statistic, its draws, its n and a note; `reason` says why there is none."""
+    """A statistic, its draws, its n and a note; `reason` says why there is none.
+
+    `units` is how many units of equal weight would know as much of the spread as these do; 0 takes `n`.
+    """
 
     value: float = np.nan
     draws: Array | None = None
     n: float = 0
     note: str = ""
     reason: str = ""
+    units: float = 0
 
 
 def as_row(piece: Slice, kpi: str, basis: str, figure: Figure, unit: str, minimum: int = 0) -> Row:
@@ -30,8 +34,9 @@ def as_row(piece: Slice, kpi: str, basis: str, figure: Figure, unit: str, minimu
     if figure.reason or figure.draws is None:
         return rows.not_measured(piece, kpi, basis, unit, figure.reason, n=figure.n)
     least = minimum or piece.facts.settings.plan.minimum_n_money
+    n, units = figure.n, figure.units
     return rows.resampled(
-        piece, kpi, basis, figure.value, figure.draws, unit=unit, n=figure.n, minimum=least, note=figure.note
+        piece, kpi, basis, figure.value, figure.draws, unit=unit, n=n, minimum=least, units=units, note=figure.note
     )
 
 
@@ -42,4 +47,5 @@ def over(above: Figure, below: Figure) -> Figure:
     if not below.value > 0:
         return Figure(reason="the denominator is not positive", n=min(above.n, below.n))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Figure(above.value / below.value, above.draws / below.draws, min(above.n, below.n))
+        n, units = min(above.n, below.n), min(f.units or f.n for f in (above, below))
+        return Figure(above.value / below.value, above.draws / below.draws, n, units=units)

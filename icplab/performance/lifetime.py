@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icplab.core.stats.intervals import LEVEL
+from icplab.core.stats.resample import degrees_of_freedom
 from icplab.core.stats.survival import retention_curve
 from icplab.performance.columns import Columns
 from icplab.performance.facts import DAYS_PER_MONTH, Facts, Slice
@@ -122,7 +123,14 @@ def discounted_value(piece: Slice, life: Life) -> Figure:
     value = life.mrr.sum() / life.heads.sum() * life.margin * float(life.kept[1:] @ discount)
     draws = revenue * life.margin * (life.kept_draws[:, 1:] @ discount)
     note = f"{economics.ltv_months} months, discounted {economics.discount_rate:.0%} a year, margin {life.margin:.0%}"
-    return Figure(value, draws, life.customers, note)
+    return Figure(value, draws, life.customers, note, units=_telling(life))
+
+
+def _telling(life: Life) -> float:
+    """Families of equal revenue that would know as much of the mean revenue as these."""
+    gap = life.mrr - life.mrr.sum() / life.heads.sum() * life.heads
+    freedom = degrees_of_freedom(gap)
+    return 0.0 if np.isnan(freedom) else freedom + 1
 
 
 def constant_churn(piece: Slice, life: Life) -> Figure:
@@ -135,7 +143,9 @@ def constant_churn(piece: Slice, life: Life) -> Figure:
         revenue = piece.drawn(life.mrr) / piece.drawn(life.heads)
         draws = revenue * life.margin * piece.drawn(life.exposed) / piece.drawn(life.churned)
     value = life.mrr.sum() / life.heads.sum() * life.margin * life.exposed.sum() / life.churned.sum()
-    return Figure(value, draws, life.customers, "heuristic: constant churn, no cap, not discounted")
+    return Figure(
+        value, draws, life.customers, "heuristic: constant churn, no cap, not discounted", units=_telling(life)
+    )
 
 
 def _nobody_left(life: Life) -> str:

@@ -264,16 +264,27 @@ def _ratio_and_error(sums: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
     return r, np.sqrt(variance)
 
 
+def degrees_of_freedom(gap: npt.NDArray) -> float:
+    """How much is known of a variance that units make with these gaps: at most their number less one, at least 3.
+
+    Satterthwaite (1946): twice the square of the variance over the variance of its estimate, from the units' kurtosis. Where
+    few units hold most of the variance it is small; NaN where fewer than three units have a gap.
+    """
+    known = gap[gap != 0]
+    n, squares = len(known), float((known**2).sum())
+    if n < 3 or squares <= 0:
+        return np.nan
+    noise = float((known**4).sum()) / squares**2 - 1 / n  # of the variance, as a share of its square
+    return float(np.clip(2 / max(noise, 1e-12), 3, n - 1)) if n > 4 else float(n - 1)
+
+
 def _tail_factor(gap: npt.NDArray, level: float) -> float:
     """By how much few units with most of the variance widen an interval: 1 where all units tell alike."""
     from scipy.special import stdtrit
 
-    known = gap[gap != 0]
-    n, squares = len(known), float((known**2).sum())
-    if n < 3 or squares <= 0:
+    freedom, n = degrees_of_freedom(gap), int((gap != 0).sum())
+    if np.isnan(freedom):
         return 1.0
-    noise = float((known**4).sum()) / squares**2 - 1 / n  # of the variance, as a share of its square
-    freedom = float(np.clip(2 / max(noise, 1e-12), 3, n - 1)) if n > 4 else float(n - 1)
     return float(stdtrit(freedom, (1 + level) / 2) / stdtrit(n - 1, (1 + level) / 2))
 
 
