@@ -143,6 +143,18 @@ class TestEarlySignals:
         assert traits.measure_leading_indicators(pd.DataFrame(), pd.DataFrame(), {}, as_of=AS_OF).empty
 
 
+class TestYield:
+    @pytest.mark.parametrize(("wins", "index"), [(0, None), (50, 100.0)])
+    def test_where_nobody_won_no_yield_is_compared(self, wins, index):
+        ids = pd.Series([f"A{i:03d}" for i in range(200)], dtype="str")
+        status = np.where(np.arange(200) % 4 < wins / 50, "won", "lost")
+        deals = pd.DataFrame({"account_id": ids, "status": status, "type": "new"})
+        inside = pd.DataFrame({"account_id": ids, "segment_id": "S1", "icp": "yes"})
+        row = traits.measure_yield([{"segment_id": "S1", "segment": "all"}], inside, deals).iloc[0]
+        assert row["win_rate"] == wins / 200
+        assert np.isnan(row["index"]) if index is None else row["index"] == index
+
+
 class TestEvidence:
     table = pd.DataFrame(
         {

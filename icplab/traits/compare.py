@@ -52,6 +52,7 @@ def measure_yield(icps: Sequence[dict], matches: pd.DataFrame, opportunities: pd
     closed = rows[rows["status"].isin(["won", "lost"]) & rows["account_id"].notna()]
     won = (closed["status"] == "won").to_numpy()
     market = float(won.mean()) if len(won) else np.nan
+    usual = market or np.nan  # where nobody won, nothing is so many times what is usual
     found = []
     for icp in icps:
         own = matches[matches["segment_id"] == icp["segment_id"]]
@@ -69,7 +70,7 @@ def measure_yield(icps: Sequence[dict], matches: pd.DataFrame, opportunities: pd
                 "n": n,
                 **dict(zip(("win_rate", "low", "high"), rate, strict=True)),
                 "market": market,
-                **{k: 100 * r / market for k, r in zip(("index", "index_low", "index_high"), rate, strict=True)},
+                **{k: 100 * r / usual for k, r in zip(("index", "index_low", "index_high"), rate, strict=True)},
             }
         )
     table = pd.DataFrame(found, columns=YIELD)
