@@ -18,7 +18,7 @@ from icplab.core.findings import Finding
 from icplab.core.model import Model, account_points, from_document, value_of, win_probability
 from icplab.core.stats.resample import draw_weights
 from icplab.core.store import Store
-from icplab.scores.forward import MIN_LOST, MIN_TEST_WON, MIN_WON, Fold, auc, fit_accounts
+from icplab.scores.forward import MIN_LOST, MIN_TEST_WON, MIN_WON, Fold, auc, best_share, fit_accounts
 from icplab.scores.scorecard import build_card, calibrate, opportunity_effects, points_of_rows
 from icplab.scores.training import Training, label_outcomes
 
@@ -235,7 +235,7 @@ def _figures(
 ) -> dict[str, np.ndarray]:
     """One figure per resample: share of value held by the best fifth, Brier score, pairs in order."""
     worth = tested["worth"].to_numpy()
-    inside = _best_share((p * worth).round(9), draws[0], fold)
+    inside = best_share((p * worth).round(9), draws[0], fold, BEST)
     earned = draws * (y * np.maximum(worth, 0.0))
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
@@ -243,18 +243,6 @@ def _figures(
             BRIER: draws @ (y - p) ** 2 / draws.sum(axis=1),
             PAIRS: auc(p.round(9), y, draws, fold),
         }
-
-
-def _best_share(score: np.ndarray, weight: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """How far each row is inside the best BEST of its fold; rows tied at the border share what is left."""
-    inside = np.zeros(len(score))
-    for k in np.unique(fold):
-        rows = np.flatnonzero(fold == k)
-        at, group = np.unique(-score[rows], return_inverse=True)
-        size = np.bincount(group, weight[rows], len(at))
-        before = np.cumsum(size) - size
-        inside[rows] = np.clip((BEST * size.sum() - before) / np.maximum(size, 1e-12), 0, 1)[group]
-    return inside
 
 
 def _is_better(figures: pd.DataFrame) -> tuple[bool, str]:

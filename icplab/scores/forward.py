@@ -145,6 +145,18 @@ def auc(score: np.ndarray, outcome: np.ndarray, weight: np.ndarray, fold: np.nda
     return area if np.ndim(weight) > 1 else area[0]
 
 
+def best_share(score: np.ndarray, weight: np.ndarray, fold: np.ndarray, share: float) -> np.ndarray:
+    """How far each row is inside the best `share` of its fold (0 to 1); rows tied at the border share what is left."""
+    inside = np.zeros(len(score))
+    for k in np.unique(fold):
+        rows = np.flatnonzero(fold == k)
+        at, group = np.unique(-score[rows], return_inverse=True)
+        size = np.bincount(group, weight[rows], len(at))
+        before = np.cumsum(size) - size
+        inside[rows] = np.clip((share * size.sum() - before) / np.maximum(size, 1e-12), 0, 1)[group]
+    return inside
+
+
 def folds_of(training: Training, settings: Settings) -> list[Fold]:
     """The folds of the check: by date, or by family where there are no dates."""
     return dated_folds(training, settings) if training.dated else family_folds(training)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.stats.resample import draw_weights
-from icplab.scores.forward import ForwardCheck, auc, family_folds, fit_accounts, folds_of
+from icplab.scores.forward import ForwardCheck, auc, best_share, family_folds, fit_accounts, folds_of
 from icplab.scores.scorecard import build_card, points_of_rows
 from icplab.scores.training import Training
 
@@ -139,14 +139,7 @@ def _measure(known: pd.DataFrame, scores: dict[str, np.ndarray], seed: int) -> p
 
 def _lift(score: np.ndarray, y: np.ndarray, w: np.ndarray, fold: np.ndarray, share: float = 0.2) -> float:
     """Win rate of the best fifth over the whole, folds ranked on their own; rows tied at the border count in part."""
-    inside = np.zeros(len(score))
-    for k in np.unique(fold):
-        rows = np.flatnonzero(fold == k)
-        at, group = np.unique(-score[rows], return_inverse=True)
-        size = np.bincount(group, w[rows], len(at))
-        before = np.cumsum(size) - size
-        part = np.clip((share * size.sum() - before) / np.maximum(size, 1e-12), 0, 1)
-        inside[rows] = part[group]
+    inside = best_share(score, w, fold, share)
     rate = np.average(y, weights=w)
     return float((inside * w * y).sum() / max((inside * w).sum(), 1e-12) / rate) if rate else np.nan
 

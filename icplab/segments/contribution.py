@@ -78,8 +78,11 @@ def _blocks_of(recipe: Mapping, catalogue: pd.DataFrame) -> tuple[np.ndarray, np
     """Block of each number and of each discrete variable."""
     known = catalogue.drop_duplicates("trait").set_index("trait")
     block = known["family"].astype("str").where(~known["role"].isin(NEED_ROLES), "needs").to_dict()
-    of = lambda entries: np.array([block.get(e["trait"], "firmographic") for e in entries], dtype=object)  # noqa: E731
-    return of(recipe["numbers"]), of(recipe["discrete"])
+    numbers, discrete = (
+        np.array([block.get(e["trait"], "firmographic") for e in recipe[part]], dtype=object)
+        for part in ("numbers", "discrete")
+    )
+    return numbers, discrete
 
 
 def _row(

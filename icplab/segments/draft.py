@@ -337,10 +337,9 @@ def draft_findings(draft: Draft, gates: pd.DataFrame, agreement: float | None) -
     ]
     if draft.segmentation is None or gates.empty:
         return told
-    count = lambda who: int((gates[f"{who}_passes"] == True).sum())  # noqa: E712, E731
-    passes, of_found = count("draft"), count("found")
+    passes, of_found = (int(gates[f"{who}_passes"].eq(True).sum()) for who in ("draft", "found"))
     judged = gates["draft_passes"].notna() & gates["found_passes"].notna()
-    failed = [_FAILED.get(g, g) for g in gates.loc[gates["draft_passes"] == False, "gate"]]  # noqa: E712
+    failed = [_FAILED.get(g, g) for g in gates.loc[gates["draft_passes"].eq(False), "gate"]]
     numbers = {"draft": passes, "found": of_found, "gates": int(judged.sum()), "agreement": agreement}
     sentence = (
         f"The team's segmentation ({draft.source}, {len(draft.segmentation.segment_ids)} segments) passes {passes} of"
