@@ -15,10 +15,10 @@ from icplab.core.config import Settings
 from icplab.core.findings import findings_table
 from icplab.core.schema import CANONICAL, check_artefact
 from icplab.segments.blocks import read_blocks, variable_names, write_recipe
-from icplab.segments.existence import copula_null
 from icplab.segments.fit import one_of_each
 from icplab.segments.mixture import Market, fit_mixture, log_density, posterior
 from icplab.segments.stability import jaccard
+from icplab.segments.twins import copula_null
 from icplab.simulate import simulate_market
 
 AS_OF = pd.Timestamp("2026-06-30").as_unit("us")

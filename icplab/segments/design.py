@@ -35,6 +35,11 @@ class Pattern:
         x = self.features[:, 1 : 1 + len(self.known)]
         return replace(self, weight=float(weights.sum()), square=(x * weights[:, None]).T @ x)
 
+    def with_values(self, numbers: np.ndarray) -> Pattern:
+        """The same known cells with other values in them, all accounts of weight one."""
+        x = numbers[:, self.known]
+        return replace(self, features=_features(x, self.pairs, self.features.dtype), square=x.T @ x)
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -85,7 +90,7 @@ class Market:
     """Blocks prepared for fitting: what no iteration changes, and row weights.
 
     With `exact` every pattern of known numbers is kept, with `listed` those named (kinds, numbers): so an account is read the
-    same way whatever its company.
+    same way whatever its company. `single` holds the design in single precision: half the time, for comparisons of fits.
     """
 
     def __init__(
@@ -95,18 +100,20 @@ class Market:
         *,
         exact: bool = False,
         listed: np.ndarray | None = None,
+        single: bool = False,
     ) -> None:
+        self.dtype: type[np.floating] = np.float32 if single else np.float64
         self.n, self.d = blocks.numbers.shape
         label, kinds = _pattern_labels(blocks.numbers, 0 if exact else RARE_PATTERN * self.n, listed)
         self.order = np.argsort(label, kind="stable")
-        self.levels = np.ascontiguousarray(blocks.levels[self.order])
+        self.levels: np.ndarray = np.ascontiguousarray(blocks.levels[self.order], dtype=self.dtype)
         self.numbers = blocks.numbers[self.order]
         self.weights = np.ones(self.n) if weights is None else weights[self.order]
         self.even = weights is None
         self.number_weight = 1.0  # how much the numbers' log density counts; a preview may change it
         self.total = float(self.weights.sum())
         self.kinds = kinds
-        self.patterns = _patterns(self.numbers, self.weights, label[self.order], kinds)
+        self.patterns = _patterns(self.numbers, self.weights, label[self.order], kinds, self.dtype)
         self.variable = blocks.variable
         self.starts = np.flatnonzero(np.diff(self.variable, prepend=-1))
         self.size = np.diff(np.append(self.starts, len(self.variable)))
@@ -128,6 +135,16 @@ class Market:
         new._count()
         return new
 
+    def with_values(self, blocks: Blocks) -> Market:
+        """A market with the same known cells, of weight one, and other values in them; what does not depend on these is shared."""
+        new = copy(self)
+        new.__dict__.pop("scores", None)
+        new.levels = np.ascontiguousarray(blocks.levels[self.order], dtype=self.dtype)
+        new.numbers = blocks.numbers[self.order]
+        new.patterns = [p.with_values(new.numbers[p.rows]) for p in self.patterns]
+        new._count()
+        return new
+
     def per_variable(self, values: np.ndarray) -> np.ndarray:
         """Sums over the levels of each variable, along the first axis."""
         return np.add.reduceat(values, self.starts, axis=0) if len(self.starts) else values[:0]
@@ -136,6 +153,12 @@ class Market:
     def scores(self) -> np.ndarray:
         """(n, dimensions) leading principal scores, in which starts are drawn."""
         return _scores(self)
+
+    @cached_property
+    def known_cells(self) -> np.ndarray:
+        """(n, c) 1 where the variable of a level is known."""
+        known = np.add.reduceat(self.levels, self.starts, axis=1) if len(self.starts) else self.levels
+        return known[:, self.variable]
 
 
 def _pattern_labels(
@@ -160,39 +183,46 @@ def _pattern_labels(
     return target[label.ravel()], allowed
 
 
-def _patterns(numbers: np.ndarray, weights: np.ndarray, label: np.ndarray, kinds: np.ndarray) -> list[Pattern]:
+def _patterns(
+    numbers: np.ndarray, weights: np.ndarray, label: np.ndarray, kinds: np.ndarray, dtype: type[np.floating]
+) -> list[Pattern]:
     """One entry per pattern that knows something, over rows sorted by label, and one for those that know nothing."""
     out = []
     for i in np.unique(label):
         first, last = np.searchsorted(label, [i, i + 1])
-        out.append(pattern_of(numbers[first:last], weights[first:last], kinds[i], int(first)))
+        out.append(pattern_of(numbers[first:last], weights[first:last], kinds[i], int(first), dtype))
     return out
 
 
-def pattern_of(numbers: np.ndarray, weights: np.ndarray, kind: np.ndarray, first: int = 0) -> Pattern:
+def pattern_of(
+    numbers: np.ndarray, weights: np.ndarray, kind: np.ndarray, first: int = 0, dtype: type[np.floating] = np.float64
+) -> Pattern:
     """One pattern over the rows given, of which the numbers in `kind` are known; `first` is the place of the first row."""
     known = np.flatnonzero(kind)
     x = numbers[:, known]
     pairs = np.triu_indices(len(known))
-    features = np.hstack([np.ones((len(x), 1)), x, x[:, pairs[0]] * x[:, pairs[1]]])
     rows = slice(first, first + len(numbers))
     square = (x * weights[:, None]).T @ x
+    features = _features(x, pairs, dtype)
     return Pattern(rows, known, np.flatnonzero(~kind), features, pairs, float(weights.sum()), square)
+
+
+def _features(x: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], dtype: np.dtype | type[np.floating]) -> np.ndarray:
+    return np.hstack([np.ones((len(x), 1)), x, x[:, pairs[0]] * x[:, pairs[1]]]).astype(dtype, copy=False)
 
 
 def _scores(market: Market) -> np.ndarray:
     """Leading principal scores of numbers and levels together (FAMD scaling)."""
-    numbers = np.nan_to_num(market.numbers)
-    centred = (market.levels - market.pooled * _known(market)) / np.sqrt(market.pooled)
+    from scipy.linalg import eigh
+
+    numbers = np.nan_to_num(market.numbers).astype(market.dtype, copy=False)
+    pooled = market.pooled.astype(market.dtype)
+    centred = (market.levels - pooled * market.known_cells) / np.sqrt(pooled)
     both = np.hstack([numbers, centred])
-    _, vectors = np.linalg.eigh(both.T @ both)
-    top = vectors[:, ::-1][:, : min(START_DIMENSIONS, both.shape[1])]
+    width = both.shape[1]
+    first = max(width - START_DIMENSIONS, 0)
+    top = eigh((both.T @ both).astype(float), subset_by_index=[first, width - 1])[1][:, ::-1]
     # The sign of an eigenvector is arbitrary: fix it, so that equal data give equal starts.
     top = top * np.where(top[np.abs(top).argmax(axis=0), np.arange(top.shape[1])] < 0, -1.0, 1.0)
-    scores = both @ top
+    scores = both @ top.astype(market.dtype, copy=False)
     return scores / scores.std(axis=0).clip(1e-9).mean()
-
-
-def _known(market: Market) -> np.ndarray:
-    known = np.add.reduceat(market.levels, market.starts, axis=1) if len(market.starts) else market.levels
-    return known[:, market.variable]

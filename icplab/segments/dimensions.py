@@ -14,6 +14,7 @@ import pandas as pd
 from icplab.core.config import Settings
 from icplab.core.schema import UNASSIGNED, check_artefact
 from icplab.segments.areas import AREAS, with_human_scores
+from icplab.segments.counts import count_pairs
 from icplab.segments.fit import Segmentation
 
 DIMENSIONS = ("fit", "pain", "urgency", "buying_process", "feasibility")  # 0-100
@@ -284,10 +285,10 @@ def _rank_test(values: pd.Series, groups: pd.Series) -> tuple[float, float]:
 def _table_test(values: pd.Series, groups: pd.Series) -> tuple[float, float]:
     from scipy.stats import chi2_contingency
 
-    counts = pd.crosstab(values, groups)
+    counts = count_pairs(values, groups)
     test = chi2_contingency(counts, correction=False)
     smaller = min(counts.shape) - 1
-    return float(np.sqrt(test.statistic / (counts.to_numpy().sum() * smaller))), float(test.pvalue)
+    return float(np.sqrt(test.statistic / (counts.sum() * smaller))), float(test.pvalue)
 
 
 def _judged(table: pd.DataFrame) -> pd.DataFrame:

@@ -45,11 +45,12 @@ def iterate(
 def log_density(market: Market, model: Mixture) -> np.ndarray:
     """(s, k, n) log of class weight × density of what is known of each account, in the market's order of rows."""
     s, k = model.weight.shape
-    flat = np.log(model.rate).transpose(0, 2, 1).reshape(s * k, -1)
-    out = flat @ market.levels.T + np.log(model.weight).reshape(-1, 1)
+    flat = np.log(model.rate).transpose(0, 2, 1).reshape(s * k, -1).astype(market.dtype, copy=False)
+    out = flat @ market.levels.T
+    out += np.log(model.weight).reshape(-1, 1).astype(market.dtype, copy=False)
     for pattern in market.patterns:
         coefficient = market.number_weight * gaussian(pattern, model).reshape(s * k, -1)
-        out[:, pattern.rows] += coefficient @ pattern.features.T
+        out[:, pattern.rows] += coefficient.astype(market.dtype, copy=False) @ pattern.features.T
     return out.reshape(s, k, market.n)
 
 
@@ -96,7 +97,7 @@ def _maximise(market: Market, resp: np.ndarray, before: tuple[np.ndarray, np.nda
     """M step of all starts. `score` carries the penalty until the likelihood is known."""
     s, k, n = resp.shape
     flat = (resp if market.even else resp * market.weights).reshape(s * k, n)
-    rate, own = _rates(market, (flat @ market.levels).T.reshape(-1, s, k))
+    rate, own = _rates(market, (flat @ market.levels).astype(float, copy=False).T.reshape(-1, s, k))
     size, mean, covariance = _moments(market, flat, before)
     free = own.sum(axis=2) * (market.size - 1)  # (s, v): rates beyond those shared
     numeric = market.d * k + covariance.shape[1] * market.d * (market.d + 1) / 2 + k - 1
@@ -153,7 +154,7 @@ def _moments(
     for pattern in market.patterns:
         o, m = pattern.known, pattern.unknown
         used = 1 + len(o) + (0 if shared else len(pattern.pairs[0]))
-        sums = (flat[:, pattern.rows] @ pattern.features[:, :used]).reshape(s, k, used)
+        sums = (flat[:, pattern.rows] @ pattern.features[:, :used]).astype(float, copy=False).reshape(s, k, used)
         count, known = sums[:, :, 0], sums[:, :, 1 : 1 + len(o)]
         square = pattern.square if shared else _square(pattern, sums[:, :, 1 + len(o) :])
         weight = pattern.weight if shared else count[:, :, None, None]

@@ -11,6 +11,7 @@ from icplab.core.config import Settings
 from icplab.core.findings import Finding
 from icplab.core.schema import UNASSIGNED
 from icplab.segments.blocks import read_blocks, variable_names
+from icplab.segments.counts import count_pairs
 from icplab.segments.existence import MIN_RATIO
 from icplab.segments.fit import Segmentation
 from icplab.segments.motion import MIN_DEALS_A_YEAR, MIN_WINS
@@ -341,7 +342,7 @@ def _whitespace(market: pd.DataFrame | None) -> list[Finding]:
 
 def _cramers_v(values: np.ndarray, groups: np.ndarray) -> float:
     """Cramér's V, less what chance alone would give (Bergsma 2013)."""
-    counts = pd.crosstab(values, groups).to_numpy(dtype=float)
+    counts = count_pairs(values, groups)
     n, (r, c) = counts.sum(), counts.shape
     if min(r, c) < 2 or n < 2:
         return 0.0
@@ -353,7 +354,7 @@ def _cramers_v(values: np.ndarray, groups: np.ndarray) -> float:
 
 def _explained(target: np.ndarray, by: np.ndarray) -> float:
     """Share of the entropy of `target` that `by` explains."""
-    counts = pd.crosstab(target, by).to_numpy(dtype=float)
+    counts = count_pairs(target, by)
     p = counts / max(counts.sum(), 1)
     log = np.log(np.where(p > 0, p, 1))
     rows, columns = p.sum(1), p.sum(0)

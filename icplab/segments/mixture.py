@@ -43,7 +43,7 @@ def fit_mixture(
     rounds : most EM iterations of every start, and of the best quarter
     """
     if k == 1:
-        return iterate(market, np.ones((1, 1, market.n)), 30, tolerance)
+        return iterate(market, np.ones((1, 1, market.n), market.dtype), 30, tolerance)
     best: Mixture | None = None
     for resp in _promising(market, k, rng, starts, smaller, tolerance, rounds[0]):
         long = iterate(market, resp, rounds[1], tolerance, target)

@@ -11,9 +11,10 @@ from icplab.segments.em import log_density, memberships
 def draw_starts(market: Market, k: int, rng: np.random.Generator, starts: int) -> np.ndarray:
     """(starts, k, n) soft labels from a few rounds of k-means around random accounts, in random directions of the scores."""
     scores = market.scores
-    out = np.empty((starts, k, market.n))
+    out = np.empty((starts, k, market.n), dtype=market.dtype)
     for s in range(starts):
-        view = scores * rng.uniform(0.3, 1.0, scores.shape[1])
+        direction = rng.uniform(0.3, 1.0, size=(scores.shape[1],))
+        view = scores * direction.astype(market.dtype, copy=False)
         out[s] = _lloyd(view, k, rng).T
     return out
 
@@ -34,18 +35,18 @@ def cut_starts(market: Market, model: Mixture, rng: np.random.Generator) -> np.n
 
 def _lloyd(points: np.ndarray, k: int, rng: np.random.Generator, rounds: int = 4) -> np.ndarray:
     """k-means++ seeds and a few rounds; labels softened so that EM can leave them."""
+    length = (points**2).sum(axis=1)
     centre = points[[int(rng.integers(len(points)))]]
+    nearest = np.full(len(points), np.inf)
     for _ in range(k - 1):
-        nearest = _distance(points, centre).min(axis=1)
-        centre = np.vstack([centre, points[int(rng.choice(len(points), p=nearest / nearest.sum()))]])
+        from_last = length - 2 * (points @ centre[-1]) + centre[-1] @ centre[-1]
+        nearest = np.minimum(nearest, np.maximum(from_last, 1e-12))
+        reached = np.cumsum(nearest, dtype=float)
+        drawn = int(np.searchsorted(reached, rng.random() * reached[-1], side="right"))
+        centre = np.vstack([centre, points[min(drawn, len(points) - 1)]])
     for _ in range(rounds):
-        label = _distance(points, centre).argmin(axis=1)
-        member = (label[:, None] == np.arange(k)).astype(float)
-        size = member.sum(axis=0)
-        centre = np.where(size[:, None] > 0, member.T @ points / np.maximum(size, 1)[:, None], centre)
-    return 0.1 / k + 0.9 * member
-
-
-def _distance(points: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    squared = (points**2).sum(1)[:, None] - 2 * points @ centre.T + (centre**2).sum(1)
-    return np.maximum(squared, 1e-12)
+        label = ((centre**2).sum(axis=1)[:, None] - 2 * (centre @ points.T)).argmin(axis=0)
+        member = (label == np.arange(k)[:, None]).astype(points.dtype)
+        size = member.sum(axis=1)
+        centre = np.where(size[:, None] > 0, member @ points / np.maximum(size, 1)[:, None], centre)
+    return (0.1 / k + 0.9 * member).T
