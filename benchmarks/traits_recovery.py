@@ -49,6 +49,8 @@ class Case:
     posteriors: pd.DataFrame | None = None
     leaks: set[str] = field(default_factory=set)
     specific: set[tuple[str, str]] = field(default_factory=set)
+    riders: set[tuple[str, str]] = field(default_factory=set)
+    """Levels that ride on a seller: all their accounts are sold to by one."""
 
 
 def make_case(scenario: str, seed: int, map_: str, accounts: int) -> Case:
@@ -68,9 +70,18 @@ def make_case(scenario: str, seed: int, map_: str, accounts: int) -> Case:
     case = Case(
         found.tables, settings, pd.Timestamp(settings.workspace.as_of).as_unit("us"), found.truth.traits, leaks=leaks
     )
+    if scenario == "confounded":
+        case.riders = _one_sellers_industries(found.tables)
     if map_ == "oracle":
         case.members, case.posteriors = _oracle_map(found.truth.accounts)
     return case
+
+
+def _one_sellers_industries(tables: dict[str, pd.DataFrame]) -> set[tuple[str, str]]:
+    """The industry that the star seller owns, and no other does."""
+    sold = tables["opportunities"].merge(tables["accounts"][["account_id", "industry"]], on="account_id")
+    sellers = sold.groupby("industry")["owner"].nunique()
+    return {("industry", str(name)) for name in sellers.index[sellers == 1]}
 
 
 def _oracle_map(accounts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -131,8 +142,8 @@ def judge_case(scenario: str, seed: int, map_: str, accounts: int) -> dict:
         "seed": seed,
         "wins": int((case.tables["opportunities"]["status"] == "won").sum()),
         "seconds": round(seconds, 2),
-        "icplab": judge_claims(ours, case.truth),
-        "naive": judge_claims(naive, case.truth),
+        "icplab": judge_claims(ours, case.truth, case.riders),
+        "naive": judge_claims(naive, case.truth, case.riders),
         "rows": judge_effects(winning, real),
         "everywhere": int((table["verdict"] == "supported").sum()),
         **judge_leaks(audit, case.leaks | (_blank_columns(case) if scenario == "mnar" else set())),
@@ -145,8 +156,9 @@ def judge_case(scenario: str, seed: int, map_: str, accounts: int) -> dict:
     }
 
 
-def judge_claims(found: dict[tuple[str, str], int], truth: pd.DataFrame) -> dict:
-    """False claims, their share, and for each strong planted trait its prevalence and whether it was found."""
+def judge_claims(found: dict[tuple[str, str], int], truth: pd.DataFrame, riders: set[tuple[str, str]]) -> dict:
+    """False claims, their share, how many of them are confounded by plan (with a channel, or with a seller: `riders`), and
+    for each strong planted trait its prevalence and whether it was found."""
     effect = truth.set_index(["trait", "level"])["log_odds_ratio"]
     role = truth.set_index(["trait", "level"])["role"]
     right = [k for k, sign in found.items() if effect.get(k, 0.0) * sign > 0]
@@ -156,7 +168,7 @@ def judge_claims(found: dict[tuple[str, str], int], truth: pd.DataFrame) -> dict
         (round(float(p), 3), (t, lv) in right)
         for t, lv, p in zip(strong["trait"], strong["level"], strong["prevalence"], strict=True)
     ]
-    confounded = sum(role.get(k, "") == "confounded" for k in false)
+    confounded = sum(role.get(k, "") == "confounded" or k in riders for k in false)
     return {
         "claims": len(found),
         "false": len(false),

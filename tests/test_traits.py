@@ -143,6 +143,54 @@ class TestVerdicts:
         pd.testing.assert_frame_equal(dearer[columns], before[columns], rtol=1e-6)
 
 
+class TestSellers:
+    """A star seller who owns one industry, and nobody else does: whose success it is cannot be told."""
+
+    @staticmethod
+    def sold(seed: int, *, apart: bool) -> tuple[pd.DataFrame, list]:
+        """Traits and findings of 900 deals by six sellers; the star's industry is his alone, or (apart) everybody's."""
+        rng = np.random.default_rng(seed)
+        owner, ids = rng.integers(0, 6, 900), [f"A{i:03d}" for i in range(900)]
+        his = rng.random(900) < 0.35 if apart else owner == 0
+        won = rng.random(900) < np.where(his, 0.6, 0.3)
+        industry = pd.Series(np.where(his, "glass", rng.choice(["steel", "wood"], 900)), dtype="str")
+        accounts = pd.DataFrame(
+            {"account_id": ids, "family_id": ids, "industry": industry.mask(rng.random(900) < 0.04)}
+        )
+        deals = empty_opportunities(ids, np.where(won, "won", "lost")).assign(owner=[f"u{o}" for o in owner])
+        members = pd.DataFrame({"account_id": ids, "segment_id": "S0", "segment": "whole market", "membership": 1.0})
+        catalogue = one_trait("industry", "category")
+        table = traits.measure_traits(deals, accounts, catalogue, members, Settings(), as_of=AS_OF)
+        audit = traits.audit_leaks(deals, accounts, catalogue, Settings(), as_of=AS_OF)
+        return table, traits.findings(table, audit, [])
+
+    def test_his_industry_is_never_claimed(self):
+        for seed in range(5):
+            row = (
+                self.sold(seed, apart=False)[0]
+                .query("outcome == 'win' and scope == 'all' and level == 'glass'")
+                .iloc[0]
+            )
+            assert row["low"] > 1, "the plain figures show it"
+            assert row["verdict"] != "supported"
+            assert row["adjusted_low"] < 1 < row["adjusted_high"]
+
+    @pytest.mark.parametrize("seed", [1, 6])
+    def test_a_sentence_says_why(self, seed):
+        table, found = self.sold(seed, apart=False)
+        row = table.query("outcome == 'win' and scope == 'all' and level == 'glass'").iloc[0]
+        assert "inseparable" in row["flags"].split(";")
+        said = [f.sentence for f in found if f.code == "confounded-trait" and f.subject == "industry is glass"]
+        assert len(said) == 1
+        assert "cannot be told from who sold" in said[0]
+
+    def test_an_industry_that_all_sellers_sell_to_is_claimed(self):
+        table, _ = self.sold(1, apart=True)
+        row = table.query("outcome == 'win' and scope == 'all' and level == 'glass'").iloc[0]
+        assert row["verdict"] == "supported"
+        assert "inseparable" not in row["flags"]
+
+
 class TestLeaks:
     def test_columns_written_after_the_outcome_are_quarantined_and_no_others(self, leaky):
         truth = leaky.truth.columns

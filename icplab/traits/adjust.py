@@ -67,6 +67,11 @@ class Nuisance:
             start,
         )
 
+    def free(self, *blocks: str) -> Nuisance:
+        """With these blocks hardly penalised: nothing of theirs is left for a trait that repeats one of their levels."""
+        ridge = np.where(np.isin(self.block, blocks), np.minimum(self.ridge, WEAK), self.ridge)
+        return Nuisance(self.z, ridge, self.block, self.level, self.start)
+
     def position(self, trait: str, level: str) -> int:
         """Column that repeats this level, -1 for none."""
         found = np.flatnonzero((self.block == f"trait:{trait}") & (self.level == level))

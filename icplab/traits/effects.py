@@ -36,7 +36,9 @@ PROMISING = 0.10  # p-value above which the sign in a later period changes no ve
 SINGLE = ("flag", "multi")  # kinds whose levels stand alone; levels of the other kinds exclude each other
 STRONGER, MAX_STRONGER = 0.01, 4  # p-value from which a level of a category is held equal for the others; how many are
 CHANNEL = ("source", "region", "motion", "period", "owner")  # nuisance blocks about selling, not about the account
-ADJUSTED = ["estimate", "se", "p_value", "df", "separated"]
+# A level whose error grows by this factor once sellers and channels are not shrunken stands for one of them.
+INSEPARABLE = 1.1
+ADJUSTED = ["estimate", "se", "p_value", "df", "separated", "inseparable"]
 LATER = ["replicates", "later"]
 
 
@@ -209,7 +211,7 @@ def _adjust(scope: Scope, group: list[Coded]) -> tuple[pd.DataFrame, Floats]:
     trait = group[0].trait
     nuisance, twin = _prepare(scope, group)
     x, missing = _matrix(group)
-    fits, influence = _fit(scope, x, nuisance, missing, twin)
+    fits, influence = _apart_from_channel(scope, x, nuisance, missing, twin)
     if trait.kind == "category":
         fits["p_value"] = _given_stronger(scope, x, nuisance, missing, fits["p_value"].to_numpy(dtype=float))
     promising = np.flatnonzero(fits["p_value"] <= PROMISING)
@@ -218,6 +220,29 @@ def _adjust(scope: Scope, group: list[Coded]) -> tuple[pd.DataFrame, Floats]:
         scope, x[:, promising], nuisance, missing[:, promising], fits["estimate"].to_numpy()[promising]
     )
     return fits.assign(replicates=replicates, later=later), influence
+
+
+def _apart_from_channel(
+    scope: Scope, x: Floats, nuisance: Nuisance, missing: Floats, twin: NDArray[np.intp] | None
+) -> tuple[pd.DataFrame, Floats]:
+    """Effects and influences, `inseparable` ones (one seller's industry, say) measured within sellers and channels.
+
+    Their priors shrink sellers and channels but not the trait, so that a trait that nearly repeats a seller would be given
+    the seller's success. Where the error grows once those priors are lifted, the figures without them stand.
+    """
+    fits, influence = _fit(scope, x, nuisance, missing, twin)
+    fits["inseparable"] = False
+    asked = np.flatnonzero(fits["p_value"] <= PROMISING)
+    if not len(asked):
+        return fits, influence
+    own = None if twin is None else twin[asked]
+    within, sums = _fit(scope, x[:, asked], nuisance.free(*CHANNEL), missing[:, asked], own)
+    before = fits["se"].to_numpy(dtype=float)[asked]
+    moved = ~(within["se"].to_numpy(dtype=float) <= INSEPARABLE * before)
+    fits.loc[asked[moved], within.columns] = within[moved].to_numpy()
+    fits.loc[asked[moved], "inseparable"] = True
+    influence[:, asked[moved]] = sums[:, moved]
+    return fits, influence
 
 
 def _prepare(scope: Scope, group: list[Coded]) -> tuple[Nuisance, NDArray[np.intp] | None]:

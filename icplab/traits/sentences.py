@@ -202,10 +202,12 @@ def _reversals(traits: pd.DataFrame) -> list[Finding]:
 
 def _confounded(traits: pd.DataFrame) -> list[Finding]:
     """Traits that only ride on a channel or a seller (to watch), and how many only ride on segment and size."""
-    rows = _flagged(traits, "confounded")
+    apart = _flagged(traits, "inseparable")
+    apart = apart[((apart["low"] > 1) | (apart["high"] < 1)) & (apart["verdict"] != "supported")]
+    rows = _flagged(traits, "confounded").drop(apart.index, errors="ignore")
     rows = rows[~(";" + rows["flags"] + ";").str.contains(";reversal;", regex=False)]
     by_channel = rows[rows["flags"].str.contains("by_channel")]
-    found = []
+    found = [_inseparable(row) for row in apart.head(SHOWN).to_dict("records")]
     for row in by_channel.head(SHOWN).to_dict("records"):
         sentence = (
             f"{level_words(row['trait'], row['level'])} looks associated with winning (odds × {fmt.ratio(row['odds_ratio'])}), "
@@ -224,6 +226,18 @@ def _confounded(traits: pd.DataFrame) -> list[Finding]:
         )
         found.append(Finding("confounded-trait", STEP, "info", "segment and size", sentence, {"levels": len(rest)}))
     return found
+
+
+def _inseparable(row: dict) -> Finding:
+    """A level that hardly any other seller, channel, region or quarter has."""
+    name = level_words(row["trait"], row["level"])
+    sentence = (
+        f"{name} looks associated with winning (odds × {fmt.ratio(row['odds_ratio'])}, {fmt.ratio(row['low'])}–"
+        f"{fmt.ratio(row['high'])}), but cannot be told from who sold to these accounts, through which channel, where or "
+        f"when: hardly any are alike in that and differ in this, n {fmt.integer(row['n'])}."
+    )
+    action = "Let other sellers work some of these accounts before building on it."
+    return Finding("confounded-trait", STEP, "watch", name, sentence, _effect(row), action=action)
 
 
 def _segment_specific(traits: pd.DataFrame) -> list[Finding]:

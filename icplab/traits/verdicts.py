@@ -122,6 +122,7 @@ def _flags(rows: pd.DataFrame, masked: pd.Series, audit: pd.DataFrame | None) ->
         "by_channel": crude_clear & (channel.abs() < (1 - FROM_CHANNEL) * crude.abs()) | (turned & channel_turn),
         "segment_specific": flag_specific(rows),
         "masked": masked,
+        "inseparable": rows["inseparable"].eq(True),
         "separated": rows["separated"].eq(True),
         "missing_sensitive": adjusted_clear & (rows["missing_low"] < 1) & (rows["missing_high"] > 1),
     }
