@@ -2,6 +2,8 @@
 
 `python -m benchmarks.speed_scoring --rows 1000000` writes the file, scores it and prints seconds, ratios and peak memory. Every
 contender is a process of its own and runs beside the others, because the machine may be shared: only ratios mean anything.
+`--segments` says what the model knows of segments: the whole market as one, a mixture over all twenty traits, or such a mixture
+with a column of tools, nearly every account with a list of its own.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-TRAITS, LEVELS = 20, 6
-CONTENDERS = ("scan", "icplab", "pandas")
+TRAITS, LEVELS, TOOLS = 20, 6, 40
+SEGMENTS = ("whole", "mixture", "tools")
 
 
-def write_accounts(path: Path, rows: int, seed: int = 1) -> None:
-    """Accounts with ten categories, five numbers and five flags, in blocks."""
+def write_accounts(path: Path, rows: int, segments: str = "whole", seed: int = 1) -> None:
+    """Accounts with ten categories (the last a list of tools, where asked for), five numbers and five flags, in blocks."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -36,6 +38,11 @@ def write_accounts(path: Path, rows: int, seed: int = 1) -> None:
             columns[f"c{k}"] = pa.DictionaryArray.from_arrays(
                 pa.array(rng.integers(0, LEVELS, n), pa.int32()), names
             ).cast(pa.string())
+        if segments == "tools":
+            row, tool = np.nonzero(rng.random((n, TOOLS)) < 0.1)
+            ends = np.searchsorted(row, np.arange(n + 1)).astype("int32")
+            held = pa.array([f"tool {k}" for k in range(TOOLS)]).take(pa.array(tool))
+            columns["c9"] = pa.compute.binary_join(pa.ListArray.from_arrays(pa.array(ends), held), ";")
         columns |= {f"n{k}": pa.array(rng.lognormal(4, 1, n)) for k in range(5)}
         columns |= {f"f{k}": pa.array(rng.random(n) < 0.3) for k in range(5)}
         table = pa.table(columns)
@@ -45,8 +52,8 @@ def write_accounts(path: Path, rows: int, seed: int = 1) -> None:
         writer.close()
 
 
-def model():  # type: ignore[no-untyped-def]
-    """A card of all twenty traits."""
+def model(segments: str = "whole"):  # type: ignore[no-untyped-def]
+    """A card of all twenty traits; with a mixture also of its four segments, which stand for two of the categories."""
     from icplab.core.model import Input, Model, Value
 
     rng = np.random.default_rng(2)
@@ -63,20 +70,51 @@ def model():  # type: ignore[no-untyped-def]
         for k in range(5)
     ]
     inputs += [Input(f"f{k}", "accounts", "flag", ("no", "yes"), draw(2)) for k in range(5)]
-    segments = {
-        "kind": "whole",
-        "ids": ["S0"],
-        "names": ["all"],
-        "recipe": {"numbers": [], "discrete": [], "left_out": []},
-    }
+    value, ids = Value("amount", 7.0), ("S1", "S2", "S3", "S4")
+    if segments != "whole":
+        inputs = [Input("segment", "accounts", "posterior", ids, draw(4)), *inputs[:8], *inputs[10:]]
+        value = Value("amount", 7.0, (Input("segment", "accounts", "posterior", ids, (0.0, 0.2, 0.4, 0.6)),))
     cuts = {"tier_1": 400.0, "tier_2": 200.0, "tier_3": 10.0}
     return Model(
         *("2026-06-30", "bench", "", 365, "EUR", "usable", 0.2, 80, tuple(inputs), (-3.0, 0.03)),
-        value=Value("amount", 7.0), cuts=cuts, segments=segments,
+        value=value, cuts=cuts, segments=assigner(segments),
     )  # fmt: skip
 
 
-def scan(path: Path, out: Path) -> None:
+def assigner(segments: str) -> dict:
+    """Segments as a frozen model holds them: one for all, or four of a mixture over all twenty traits."""
+    recipe: dict[str, list] = {"numbers": [], "discrete": [], "left_out": []}
+    if segments == "whole":
+        return {"kind": "whole", "ids": ["S0"], "names": ["all"], "recipe": recipe}
+    rng = np.random.default_rng(3)
+    scores = np.linspace(-2.5, 2.5, 51)
+    recipe["numbers"] = [{"kind": "number", "trait": f"n{k}", "values": np.exp(4 + scores).tolist(), "scores": scores.tolist()} for k in range(5)]  # fmt: skip
+    for k in range(9 if segments == "tools" else 10):
+        recipe["discrete"].append(
+            {"kind": "category", "trait": f"c{k}", "levels": [f"level {k} {j}" for j in range(LEVELS)]}
+        )
+    two = ["no", "yes"]
+    recipe["discrete"] += [{"kind": "flag", "trait": f"f{k}", "levels": two} for k in range(5)]
+    if segments == "tools":
+        recipe["discrete"] += [
+            {"kind": "tool", "trait": "c9", "tool": f"tool {k}", "levels": two} for k in range(TOOLS)
+        ]
+    rate = np.vstack([rng.dirichlet(np.full(len(e["levels"]), 8.0), 4).T for e in recipe["discrete"]])
+    return {
+        "kind": "mixture",
+        "ids": ["S1", "S2", "S3", "S4"],
+        "names": ["one", "two", "three", "four"],
+        "recipe": recipe,
+        "weight": [0.4, 0.3, 0.2, 0.1],
+        "mean": rng.normal(0, 0.7, (4, 5)).tolist(),
+        "covariance": (np.eye(5) * 0.6 + 0.2).tolist(),
+        "rate": rate.tolist(),
+        "own": np.ones((len(recipe["discrete"]), 4), dtype=bool).tolist(),
+        "min_known_share": 0.2,
+    }
+
+
+def scan(path: Path, out: Path, segments: str) -> None:
     """Every column read, nothing written."""
     from icplab.core.engine import open_engine
 
@@ -86,17 +124,26 @@ def scan(path: Path, out: Path) -> None:
         connection.execute(f"select {sums} from read_parquet('{path}')").fetchall()
 
 
-def icplab(path: Path, out: Path) -> None:
+def icplab(path: Path, out: Path, segments: str) -> None:
     from icplab.run.score import input_kinds
     from icplab.run.score_large import score_parquet
 
-    card = model()
+    card = model(segments)
     score_parquet(path, card, input_kinds(card), out)
 
 
-def pandas(path: Path, out: Path) -> None:
-    """The idiomatic twin: map per category and flag, cut per number, the sum, probability, value and tier."""
+def pandas(path: Path, out: Path, segments: str) -> dict[str, float]:
+    """The idiomatic twin without segments: read, `map_frame`, write."""
     frame, card = pd.read_parquet(path), model()
+    at = clock()
+    scored = map_frame(frame, card)
+    inner = since(at)
+    scored.to_parquet(out)
+    return {f"inner_{name}": value for name, value in inner.items()}
+
+
+def map_frame(frame: pd.DataFrame, card) -> pd.DataFrame:  # type: ignore[no-untyped-def]
+    """Map per category and flag, cut per number, the sum, probability, value and tier."""
     points = np.full(len(frame), float(card.base_points))
     for item in card.inputs:
         column = frame[item.trait]
@@ -112,7 +159,36 @@ def pandas(path: Path, out: Path) -> None:
     cuts = [-np.inf, *sorted(card.cuts.values()), np.inf]
     tier = pd.cut(expected, cuts, right=False, labels=["not_icp", "tier_3", "tier_2", "tier_1"])
     scored = {"account_id": frame["account_id"], "points": points, "win_probability": chance}
-    pd.DataFrame({**scored, "expected_value": expected, "tier": tier}).to_parquet(out)
+    return pd.DataFrame({**scored, "expected_value": expected, "tier": tier})
+
+
+def in_memory(path: Path, out: Path, segments: str) -> dict[str, float]:
+    """icplab on blocks that are in memory as Arrow reads them, one thread; no file is written."""
+    import pyarrow.parquet as pq
+
+    from icplab.run.score import input_kinds
+    from icplab.run.score_large import BLOCK, Scorer, Tally
+
+    card = model(segments)
+    with pq.ParquetFile(path) as file:
+        scorer = Scorer(path, card, input_kinds(card), file.schema_arrow)
+    with pq.ParquetFile(path, read_dictionary=scorer.texts) as file:
+        blocks = list(file.iter_batches(BLOCK, columns=scorer.read))
+    at, tally = clock(), Tally()
+    for block in blocks:
+        scorer.score_batch(block, tally)
+    return {f"inner_{name}": value for name, value in since(at).items()}
+
+
+def clock() -> tuple[float, float]:
+    """Wall and processor seconds so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return time.perf_counter(), used.ru_utime + used.ru_stime
+
+
+def since(at: tuple[float, float]) -> dict[str, float]:
+    now = clock()
+    return {"seconds": now[0] - at[0], "cpu": now[1] - at[1]}
 
 
 def calibration_bands(rows: int = 100_000, bands: int = 200, refits: int = 4) -> dict[str, float]:
@@ -135,44 +211,67 @@ def calibration_bands(rows: int = 100_000, bands: int = 200, refits: int = 4) ->
     return {"ours_s": ours, "refitting_s_extrapolated": theirs, "ratio": theirs / ours}
 
 
-def measure(name: str, path: Path) -> dict[str, float]:
+def measure(name: str, path: Path, segments: str) -> dict[str, float]:
     """One contender in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.speed_scoring", "--contend", name, "--file", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, "--segments", segments], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def contend(name: str, path: Path, segments: str) -> dict[str, float]:
+    """Seconds and memory of one contender in this process; what each imports is imported before."""
+    import duckdb  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+
+    from icplab.run import score, score_large  # noqa: F401
+
+    out = path.with_name(f"{name}.parquet")
+    out.unlink(missing_ok=True)
+    at = clock()
+    inner = CONTENDERS[name](path, out, segments) or {}
+    return {**since(at), **inner, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def compare(rows: int, repeats: int, segments: str) -> None:
+    """All contenders on one file, in turn; best of the repeats."""
+    names = [n for n in CONTENDERS if segments == "whole" or n != "pandas"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "accounts.parquet")
+        write_accounts(path, rows, segments)
+        rounds = [{name: measure(name, path, segments) for name in names} for _ in range(repeats)]
+    best = pd.DataFrame({n: pd.DataFrame([r[n] for r in rounds]).min() for n in names}).T
+    best["peak_mb"] = [max(r[n]["peak_mb"] for r in rounds) for n in names]
+    print(f"{rows:,} accounts × {TRAITS} traits, segments: {segments}, best of {repeats}")
+    for name in names:
+        row, scan_ = best.loc[name], best.loc["scan"]
+        if name != "in_memory":
+            print(f"  {name:8} {row['seconds']:8.2f} s {row['seconds'] / scan_['seconds']:6.2f} × scan {row['peak_mb']:8.0f} MB"
+                  f"   processor {row['cpu']:8.2f} s {row['cpu'] / scan_['cpu']:6.2f} × scan")  # fmt: skip
+    inner = best.loc["in_memory"]
+    print(f"  in memory, one thread: {rows / inner['inner_cpu'] / 1e6:.1f} million accounts per processor second")
+    if "pandas" in names:
+        peer, own = best.loc["pandas"], best.loc["icplab"]
+        print(f"  pandas map / icplab, Parquet to Parquet: {peer['seconds'] / own['seconds']:.1f} (processor"
+              f" {peer['cpu'] / own['cpu']:.1f}); in memory: {peer['inner_seconds'] / inner['inner_seconds']:.1f} (processor"
+              f" {peer['inner_cpu'] / inner['inner_cpu']:.1f})")  # fmt: skip
+
+
+CONTENDERS = {"scan": scan, "icplab": icplab, "in_memory": in_memory, "pandas": pandas}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--contend", choices=CONTENDERS)
+    parser.add_argument("--segments", nargs="+", choices=SEGMENTS, default=list(SEGMENTS))
+    parser.add_argument("--contend", choices=list(CONTENDERS))
     parser.add_argument("--file", type=Path)
     given = parser.parse_args()
     if given.contend:
-        import pyarrow.parquet  # noqa: F401  (imports are not what is compared)
-
-        out = given.file.with_name(f"{given.contend}.parquet")
-        out.unlink(missing_ok=True)
-        at = resource.getrusage(resource.RUSAGE_SELF)
-        before, start = at.ru_utime + at.ru_stime, time.perf_counter()
-        {"scan": scan, "icplab": icplab, "pandas": pandas}[given.contend](given.file, out)
-        seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
-        work = used.ru_utime + used.ru_stime - before
-        print(json.dumps({"seconds": seconds, "cpu": work, "peak_mb": used.ru_maxrss / 1024}))
+        print(json.dumps(contend(given.contend, given.file, given.segments[0])))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "accounts.parquet")
-        write_accounts(path, given.rows)
-        rounds = [{name: measure(name, path) for name in CONTENDERS} for _ in range(given.repeats)]
-    best = {n: min(r[n]["seconds"] for r in rounds) for n in CONTENDERS}
-    work = {n: min(r[n]["cpu"] for r in rounds) for n in CONTENDERS}
-    peak = {n: max(r[n]["peak_mb"] for r in rounds) for n in CONTENDERS}
-    print(f"{given.rows:,} accounts × {TRAITS} traits, best of {given.repeats}")
-    for name in CONTENDERS:
-        print(f"  {name:8} {best[name]:8.2f} s {best[name] / best['scan']:6.2f} × scan {peak[name]:8.0f} MB"
-              f"   processor {work[name]:8.2f} s {work[name] / work['scan']:6.2f} × scan")  # fmt: skip
-    print(f"  pandas / icplab: {best['pandas'] / best['icplab']:.1f} (processor {work['pandas'] / work['icplab']:.1f})")
+    for segments in given.segments:
+        compare(given.rows, given.repeats, segments)
     print("calibration bands:", {k: round(v, 3) for k, v in calibration_bands().items()})
 
 

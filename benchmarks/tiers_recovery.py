@@ -8,8 +8,11 @@ that mislead. `--simulated` adds markets of `icplab.simulate`, whole method incl
 from __future__ import annotations
 
 import argparse
+import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -254,19 +257,36 @@ def main() -> None:
         "--simulated", type=int, default=0, help="markets of icplab.simulate per scenario, whole method"
     )
     parser.add_argument("--scenarios", nargs="+", default=["clean", "leak", "confounded", "drift"])
+    parser.add_argument("--rows", type=Path, help="file of judged markets: those in it are not judged again")
     given = parser.parse_args()
     for name, accounts in ((f"≈ {wins} wins", SIZES[wins]) for wins in given.sizes):
-        rows = [judge_market(accounts, seed) for seed in range(given.first, given.first + given.seeds)]
+        seeds = range(given.first, given.first + given.seeds)
+        rows = [
+            _kept(given.rows, f"{accounts} {seed}", lambda a=accounts, s=seed: judge_market(a, s)) for seed in seeds
+        ]
         print(f"{name}: {given.seeds} markets of {accounts} accounts", *summarise(rows), sep="\n", flush=True)
     if given.simulated:
-        whole_method(given.scenarios, range(given.first, given.first + given.simulated))
+        whole_method(given.scenarios, range(given.first, given.first + given.simulated), given.rows)
 
 
-def whole_method(scenarios: list[str], seeds: range) -> None:
+def _kept(path: Path | None, key: str, judge: Callable[[], dict]) -> dict:
+    """What `judge` finds, or found before: long benchmarks are run in parts and may be cut off."""
+    if path is None:
+        return judge()
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    known = {line["key"]: line["row"] for line in map(json.loads, lines)}
+    if key not in known:
+        known[key] = judge()
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"key": key, "row": known[key]}, default=float) + "\n")
+    return known[key]
+
+
+def whole_method(scenarios: list[str], seeds: range, kept: Path | None = None) -> None:
     """E2 and C6 on simulated markets: tier-1 value over the oracle's, AUC beside the same market without leaks."""
     shares, aucs = {}, {}
     for scenario in scenarios:
-        rows = [_judge_simulated(scenario, seed) for seed in seeds]
+        rows = [_kept(kept, f"{scenario} {seed}", lambda s=scenario, k=seed: _judge_simulated(s, k)) for seed in seeds]
         own, theirs = (pd.DataFrame([r[who] for r in rows]) for who in ("icplab", "naive"))
         aucs[scenario] = own["auc"].to_numpy()
         sold = own["usable"] > 0

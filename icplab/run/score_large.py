@@ -1,8 +1,7 @@
 """Reads a large Parquet file of accounts and a frozen model, makes scores as Parquet without holding the file in memory.
 
-Texts are read as the dictionary codes that Parquet holds, and row groups are scored side by side (`core.model.score_block`). Where
-segments come from a mixture, or a trait has to be typed first, accounts are read in smaller blocks, and the scorecard runs as a
-query (`core.model.card_query`) on each block with its memberships.
+Texts are read as the dictionary codes that Parquet holds, and row groups are scored side by side (`core.model.score_block`), with
+memberships of segments where those come from a mixture (`segments.ColumnAssigner`).
 """
 
 from __future__ import annotations
@@ -16,24 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from icplab.core.engine import open_engine
 from icplab.core.errors import BadInput, Problem
-from icplab.core.model import OTHER, Block, Model, Tally, add_segments, card_query, score_block, with_posteriors
-from icplab.core.model.sql import literal, quoted
+from icplab.core.model import Block, Columns, Model, Tally, score_block
+from icplab.core.model.sql import literal
 from icplab.features import type_values
-from icplab.segments import assign_segments, posteriors_of
+from icplab.segments import ColumnAssigner
 
 LARGE = 1_000_000  # accounts from which only the columns below are written
 BLOCK = 131_072  # accounts per block
 ROWS_WRITTEN = 1_048_576  # accounts per row group at most
 MEMORY, THREADS = "1GB", 2
-COLUMNS = ("account_id", "segment_id", "motion", "points", "win_probability", "expected_value", "tier")
-# Arrow types a trait of each kind may have to be read by the query as it stands.
+# Arrow types a trait of each kind may have to be read as it stands.
 NATURAL = {
     "number": (pa.types.is_integer, pa.types.is_floating),
     "flag": (pa.types.is_boolean,),
@@ -65,38 +62,40 @@ def score_parquet(path: Path, model: Model, kinds: dict[str, str], out: Path) ->
     path : Parquet with account_id, once per account, and the model's inputs under the names it knows them by
     model : from `read_model`; usable
     kinds : traits that the model reads, and how (`icplab.run.score.input_kinds`)
-    out : file to write, with the columns COLUMNS; reasons and tier confidence are left out at this size
+    out : file to write, with the columns of `score_block`; reasons and tier confidence are left out at this size
 
     Raises
     ------
     BadInput
         An account_id is blank or there twice, or is missing altogether.
     """
-    schema = pq.ParquetFile(path).schema_arrow
+    with pq.ParquetFile(path) as file:
+        groups, schema = file.num_row_groups, file.schema_arrow
     if "account_id" not in schema.names:
         raise BadInput(Problem("ICP-E027", "required column account_id is missing", "rename the column", path.name))
-    present = {t: k for t, k in kinds.items() if t in schema.names}
-    whole = model.segments.get("kind", "whole") == "whole"
-    natural = all(any(fits(schema.field(t).type) for fits in NATURAL[k]) for t, k in present.items())
     beside = out.with_suffix(".part")
+    scorer = Scorer(path, model, kinds, schema)
     try:
-        scored = _by_columns if whole and natural else _by_blocks
-        counted = scored(path, model, kinds, beside)
+        tally, rising = _write(scorer, groups, beside)
+        if not rising:
+            with open_engine(threads=THREADS, memory_limit=MEMORY, folders=[path.parent]) as connection:
+                _check_ids(connection, path)
         os.replace(beside, out)
     finally:
         beside.unlink(missing_ok=True)
-    return counted
+    return Counted(
+        dict(sorted(tally.tiers.items())),
+        sorted(set(kinds) - set(schema.names)),
+        {t: tally.blank[t] for t in kinds if tally.blank[t]},
+        dict(tally.unseen),
+    )
 
 
-def _by_columns(path: Path, model: Model, kinds: dict[str, str], out: Path) -> Counted:
-    """Row groups side by side, written in their order; ids in rising order need no search for doubles."""
-    with pq.ParquetFile(path) as file:
-        groups, names = file.num_row_groups, file.schema_arrow.names
-    read = [n for n in names if n in {"account_id", "account_type", *kinds}]
-    tally, rising, last = Tally(), True, None
-    writer = None
+def _write(scorer: Scorer, groups: int, out: Path) -> tuple[Tally, bool]:
+    """Row groups scored side by side, written in their order; whether ids rise, so that none can be there twice."""
+    tally, rising, last, writer = Tally(), True, None, None
     try:
-        for batches, counted, order in in_order(lambda g: _score_group(path, g, read, model, kinds), groups, THREADS):
+        for batches, counted, order in in_order(scorer.score_group, groups, THREADS):
             for batch in batches:
                 writer = writer or _open_writer(out, batch.schema)
                 writer.write_batch(batch, row_group_size=ROWS_WRITTEN)
@@ -104,21 +103,11 @@ def _by_columns(path: Path, model: Model, kinds: dict[str, str], out: Path) -> C
             first, end, sorted_ = order
             rising = rising and sorted_ and (last is None or first is None or last < first)
             last = end if end is not None else last
-        if writer is None:
-            writer = _open_writer(out, score_block(model, Block(_nothing(path, read), _segment(model)))[0].schema)
+        writer = writer or _open_writer(out, scorer.score_nothing())
     finally:
         if writer is not None:
             writer.close()
-    if not rising:
-        with open_engine(threads=THREADS, memory_limit=MEMORY, folders=[path.parent]) as connection:
-            _check_ids(connection, path)
-    present = {t for t in kinds if t in names}
-    return Counted(
-        dict(sorted(tally.tiers.items())),
-        sorted(set(kinds) - present),
-        {t: tally.blank[t] for t in kinds if tally.blank[t]},
-        dict(tally.unseen),
-    )
+    return tally, rising
 
 
 def in_order(work: Callable[[int], Any], count: int, workers: int) -> Iterator[Any]:
@@ -132,42 +121,60 @@ def in_order(work: Callable[[int], Any], count: int, workers: int) -> Iterator[A
             yield result
 
 
-def _score_group(
-    path: Path, group: int, read: list[str], model: Model, kinds: dict[str, str]
-) -> tuple[list[pa.RecordBatch], Tally, tuple[Any, Any, bool]]:
-    """One row group scored; with its first and last id, and whether its ids rise."""
-    texts = [n for n in read if n == "account_type" or kinds.get(n) in ("category", "multi")]
-    tally, scored, rising, first, last = Tally(), [], True, None, None
-    with pq.ParquetFile(path, read_dictionary=texts) as file:
-        for batch in file.iter_batches(BLOCK, row_groups=[group], columns=read, use_threads=False):
-            block = Block(batch, _segment(model))
-            table, counted = score_block(model, block)
-            for trait in (t for t in kinds if t in read):
-                column = batch[trait]
-                floats = pa.types.is_floating(column.type)
-                counted.blank[trait] += int(np.isnan(block.number(trait)).sum()) if floats else column.null_count
-            tally.add(counted)
-            scored.append(table)
-            ids = table["account_id"]
-            if ids.null_count:
-                raise BadInput(
-                    Problem("ICP-E043", "is blank", file=path.name, column="account_id", count=ids.null_count)
-                )
-            start, end = ids[0].as_py(), ids[-1].as_py()
-            inside = bool(pc.all(pc.less(ids.slice(0, len(ids) - 1), ids.slice(1)), min_count=0).as_py())
-            rising = rising and inside and (last is None or last < start)
-            first, last = start if first is None else first, end
-    return scored, tally, (first, last, rising)
+class Scorer:
+    """A file and the model that it is scored with."""
+
+    def __init__(self, path: Path, model: Model, kinds: dict[str, str], schema: pa.Schema) -> None:
+        self.path, self.model = path, model
+        self.assigner = ColumnAssigner(model.segments)
+        self.read = [n for n in schema.names if n in {"account_id", "account_type", *kinds}]
+        self.kinds = {n: kinds[n] for n in self.read if n in kinds}
+        self.schema = pa.schema([schema.field(n) for n in self.read])
+        texts = {n for n in self.read if n == "account_type" or self.kinds.get(n) in ("category", "multi")}
+        self.texts = [n for n in self.read if n in texts and _fits(self.schema.field(n).type, "category")]
+        self.typed = [n for n, kind in self.kinds.items() if not _fits(self.schema.field(n).type, kind)]
+
+    def score_group(self, group: int) -> tuple[list[pa.RecordBatch], Tally, tuple[Any, Any, bool]]:
+        """One row group scored; with its first and last id, and whether its ids rise."""
+        tally, scored, rising, first, last = Tally(), [], True, None, None
+        with pq.ParquetFile(self.path, read_dictionary=self.texts) as file:
+            for batch in file.iter_batches(BLOCK, row_groups=[group], columns=self.read, use_threads=False):
+                table = self.score_batch(batch, tally)
+                scored.append(table)
+                ids = table["account_id"]
+                if ids.null_count:
+                    name = self.path.name
+                    raise BadInput(
+                        Problem("ICP-E043", "is blank", file=name, column="account_id", count=ids.null_count)
+                    )
+                start, end = ids[0].as_py(), ids[-1].as_py()
+                inside = bool(pc.all(pc.less(ids.slice(0, len(ids) - 1), ids.slice(1)), min_count=0).as_py())
+                rising = rising and inside and (last is None or last < start)
+                first, last = start if first is None else first, end
+        return scored, tally, (first, last, rising)
+
+    def score_batch(self, batch: pa.RecordBatch, tally: Tally) -> pa.RecordBatch:
+        """One batch scored; tiers, blanks and unseen levels are counted into `tally`."""
+        for name in self.typed:
+            place, values = batch.schema.get_field_index(name), batch[name].to_pandas().astype("str")
+            typed = pa.array(type_values(values, self.kinds[name]), from_pandas=True)
+            batch = batch.set_column(place, name, typed)
+        columns = Columns(batch)
+        table, counted = score_block(self.model, Block(columns, self.assigner.ids, self.assigner.memberships(columns)))
+        for trait in self.kinds:
+            floats = pa.types.is_floating(batch[trait].type)
+            counted.blank[trait] += int(np.isnan(columns.number(trait)).sum()) if floats else batch[trait].null_count
+        tally.add(counted)
+        return table
+
+    def score_nothing(self) -> pa.Schema:
+        """Schema of what is written, from no account at all."""
+        return self.score_batch(pa.RecordBatch.from_pylist([], schema=self.schema), Tally()).schema
 
 
-def _segment(model: Model) -> str:
-    return str(model.segments.get("ids", ["S0"])[0])
-
-
-def _nothing(path: Path, read: list[str]) -> pa.RecordBatch:
-    """No account, with the columns of the file."""
-    schema = pq.ParquetFile(path).schema_arrow
-    return pa.RecordBatch.from_pylist([], schema=pa.schema([schema.field(n) for n in read]))
+def _fits(kind: pa.DataType, read_as: str) -> bool:
+    """Whether an Arrow type can be read as a kind of trait as it stands."""
+    return any(fits(kind) for fits in NATURAL[read_as])
 
 
 def _open_writer(out: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -176,57 +183,6 @@ def _open_writer(out: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         out, schema, compression="zstd", compression_level=1, use_dictionary=names, store_schema=False
     )
-
-
-def _written(model: Model) -> str:
-    """The card's query with the columns that are written, rounded as scores are."""
-    card = card_query(model, reasons=False, keep=("segment_id", "motion"))
-    return (
-        f"select account_id, segment_id, motion, points, round(win_probability, 6) as win_probability, "
-        f"round(expected_value, 2) as expected_value, tier from ({card})"
-    )
-
-
-def _by_blocks(path: Path, model: Model, kinds: dict[str, str], out: Path) -> Counted:
-    """Score block by block; every block is a table `accounts` with memberships."""
-    names = pq.ParquetFile(path).schema_arrow.names
-    present = {t: k for t, k in kinds.items() if t in names}
-    writer, query = None, _written(model)
-    with open_engine(threads=THREADS, memory_limit=MEMORY, folders=[path.parent, out.parent]) as connection:
-        _check_ids(connection, path)
-        try:
-            for market in _blocks(path, model, kinds):
-                connection.register("accounts", pa.Table.from_pandas(market, preserve_index=False))
-                table = connection.sql(query).to_arrow_table()
-                connection.unregister("accounts")
-                writer = writer or pq.ParquetWriter(out, table.schema, compression="zstd", compression_level=1)
-                writer.write_table(table)
-        finally:
-            if writer is not None:
-                writer.close()
-        written = f"read_parquet({literal(str(out.resolve()))})"
-        tiers = dict(connection.execute(f"select tier, count(*) from {written} group by tier order by tier").fetchall())
-        unknown, unseen = _counts(connection, path, model, present)
-    return Counted(tiers, sorted(set(kinds) - set(present)), unknown, unseen)
-
-
-def _blocks(path: Path, model: Model, kinds: dict[str, str]) -> Iterator[pd.DataFrame]:
-    """Accounts with typed traits, motion, segment and memberships."""
-    file = pq.ParquetFile(path)
-    names = [n for n in file.schema_arrow.names if n in {"account_id", "account_type", *kinds}]
-    for batch in file.iter_batches(BLOCK, columns=names):
-        frame = batch.to_pandas().astype("str")
-        frame = frame.assign(**{t: type_values(frame[t], k) for t, k in kinds.items() if t in frame})
-        if "account_type" not in frame:
-            frame["account_type"] = pd.Series(index=frame.index, dtype="str")
-        frame["is_customer"] = (frame["account_type"] == "customer").astype("boolean")
-        for trait in set(kinds) - set(frame):
-            frame[trait] = pd.Series(index=frame.index, dtype=_EMPTY[kinds[trait]])
-        members = with_posteriors(assign_segments(model.segments, frame), posteriors_of(model.segments, frame))
-        yield add_segments(frame, members)
-
-
-_EMPTY = {"number": "float64", "flag": "boolean", "category": "str", "multi": "str"}
 
 
 def _check_ids(connection: Any, path: Path) -> None:
@@ -241,19 +197,3 @@ def _check_ids(connection: Any, path: Path) -> None:
         raise BadInput(
             Problem("ICP-E042", "is there twice", file=path.name, column="account_id", count=rows - distinct)
         )
-
-
-def _counts(
-    connection: Any, path: Path, model: Model, present: dict[str, str]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Blank values per trait, and levels the model never saw per category."""
-    closed = [i for i in model.inputs if i.kind == "category" and i.trait in present and OTHER not in i.levels]
-    parts = [f"count(*) - count({quoted(t)})" for t in present]
-    parts += [f"count(*) filter ({quoted(i.trait)} not in ({', '.join(map(literal, i.levels))}))" for i in closed]
-    if not parts:
-        return {}, {}
-    counts = connection.execute(
-        f"select {', '.join(parts)} from read_parquet({literal(str(path.resolve()))})"
-    ).fetchall()[0]
-    unknown = {t: n for t, n in zip(present, counts, strict=False) if n}
-    return unknown, {i.name: n for i, n in zip(closed, counts[len(present) :], strict=True) if n}

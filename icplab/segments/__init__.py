@@ -6,6 +6,7 @@ CRM can hold), `measure_segments` (the artefact), `continue_segments` (ids kept 
 
 from icplab.segments.areas import compare_scores, measure_agreement, score_anchors
 from icplab.segments.assign import assign_segments, posteriors_of
+from icplab.segments.columns import ColumnAssigner
 from icplab.segments.continuity import continue_segments, keep_ids, match_segments
 from icplab.segments.contribution import measure_blocks, say_blocks
 from icplab.segments.dimensions import measure_differences, measure_segments
@@ -31,6 +32,7 @@ from icplab.segments.telling import Told, tell_segments
 from icplab.segments.universe import measure_market
 
 __all__ = [
+    "ColumnAssigner",
     "Draft",
     "Look",
     "Looks",

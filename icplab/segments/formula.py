@@ -77,13 +77,13 @@ def write_points(assigner: Mapping) -> pd.DataFrame:
         return pd.DataFrame({c: pd.Series([], dtype="str" if c != "points" else "float64") for c in columns})
     rows = []
     traits = [e["trait"] for e in assigner["recipe"]["numbers"]]
-    for known, terms in _patterns(assigner):
+    for known, terms in number_terms(assigner):
         given = ", ".join(traits[i] for i in known) or "no number"
         for about, values in terms:
             trait = "start" if not about else traits[about[0]]
             level = "" if not about else "z" if len(about) == 1 else f"z × z of {traits[about[1]]}"
             rows += [(i, trait, level, given, v) for i, v in zip(assigner["ids"], values, strict=True)]
-    for entry, points in _level_points(assigner):
+    for entry, points in level_points(assigner):
         name = entry["trait"] if entry["kind"] != "tool" else f"{entry['trait']}: {entry['tool']}"
         for level, values in zip(entry["levels"], points, strict=True):
             rows += [(i, name, level, "", v) for i, v in zip(assigner["ids"], values, strict=True)]
@@ -124,7 +124,7 @@ def write_formulas(assigner: Mapping) -> pd.DataFrame:
     return table.assign(characters=table["formula"].str.len().astype("int64"))
 
 
-def _patterns(assigner: Mapping) -> list[tuple[np.ndarray, list[tuple[tuple[int, ...], np.ndarray]]]]:
+def number_terms(assigner: Mapping) -> list[tuple[np.ndarray, list[tuple[tuple[int, ...], np.ndarray]]]]:
     """Per pattern of known numbers, largest first: (which are known, [(numbers of the term, points per segment)])."""
     d = len(assigner["recipe"]["numbers"])
     model = model_of(assigner)
@@ -145,7 +145,7 @@ def _patterns(assigner: Mapping) -> list[tuple[np.ndarray, list[tuple[tuple[int,
     return out
 
 
-def _level_points(assigner: Mapping) -> list[tuple[dict, np.ndarray]]:
+def level_points(assigner: Mapping) -> list[tuple[dict, np.ndarray]]:
     """Per discrete variable that tells segments apart: its entry of the recipe and points (levels, segments)."""
     rate = np.array(assigner["rate"], dtype=float).reshape(-1, len(assigner["ids"]))
     points = np.log(rate) - np.log(rate[:, :1])
@@ -161,7 +161,7 @@ def _level_points(assigner: Mapping) -> list[tuple[dict, np.ndarray]]:
 def _sql_numbers(assigner: Mapping, c: int) -> list[str]:
     traits = [_name(_z(e["trait"])) for e in assigner["recipe"]["numbers"]]
     cases = []
-    for known, terms in _patterns(assigner):
+    for known, terms in number_terms(assigner):
         worth = " + ".join(
             " * ".join([_number(values[c]), *(traits[i] for i in about)]) for about, values in terms if values[c] != 0
         )
@@ -173,7 +173,7 @@ def _sql_numbers(assigner: Mapping, c: int) -> list[str]:
 
 def _sql_levels(assigner: Mapping, c: int) -> list[str]:
     out = []
-    for entry, points in _level_points(assigner):
+    for entry, points in level_points(assigner):
         worth = [float(p) for p in points[:, c]]
         if not any(worth):
             continue
@@ -265,7 +265,7 @@ def _formula_score(entry: Mapping) -> list[tuple[str, str, str]]:
 def _formula_pattern(assigner: Mapping) -> str:
     """Which pattern of known numbers an account has: the first, largest, of which every number is there."""
     traits = [e["trait"] for e in assigner["recipe"]["numbers"]]
-    kinds = [known for known, _ in _patterns(assigner)]
+    kinds = [known for known, _ in number_terms(assigner)]
     text = str(len(kinds))
     for place in range(len(kinds) - 1, 0, -1):
         there = ", ".join(f"NOT(ISBLANK({traits[i]}))" for i in kinds[place - 1])
@@ -277,7 +277,7 @@ def _formula_numbers(assigner: Mapping, c: int) -> list[str]:
     """What each pattern of known numbers is worth."""
     traits = [_z(e["trait"]) for e in assigner["recipe"]["numbers"]]
     out = []
-    for place, (_, terms) in enumerate(_patterns(assigner), 1):
+    for place, (_, terms) in enumerate(number_terms(assigner), 1):
         worth = [" * ".join([repr(float(v[c])), *(traits[i] for i in about)]) for about, v in terms if v[c] != 0]
         out.append(f"IF(icp_pattern = {place}, {' + '.join(worth) or '0'}, 0)")
     return out
@@ -285,7 +285,7 @@ def _formula_numbers(assigner: Mapping, c: int) -> list[str]:
 
 def _formula_levels(assigner: Mapping, c: int) -> list[str]:
     out = []
-    for entry, points in _level_points(assigner):
+    for entry, points in level_points(assigner):
         worth, trait = [float(p) for p in points[:, c]], entry["trait"]
         if not any(worth):
             continue

@@ -2,7 +2,7 @@
 
 Scoring in a run and scoring later by `icplab score` are this one package, so they cannot differ. The parts: `card` (the model as a
 document), `levels` (which level a row has), `worth` (points, probability, money), `apply` (the artefact `scores`), `sql` (the card as a
-query).
+query), `decode` and `columns` (the card over Arrow columns, for files of any size).
 """
 
 from icplab.core.model.apply import apply_model, place_accounts
@@ -25,6 +25,7 @@ from icplab.core.model.card import (
     write_model,
 )
 from icplab.core.model.columns import Block, Tally, score_block
+from icplab.core.model.decode import Codes, Columns, add_worth, join_codes
 from icplab.core.model.levels import (
     add_segments,
     effect_of,
@@ -54,17 +55,21 @@ __all__ = [
     "RANKED",
     "UNSEEN",
     "Block",
+    "Codes",
+    "Columns",
     "Input",
     "Model",
     "Tally",
     "Value",
     "account_points",
     "add_segments",
+    "add_worth",
     "apply_model",
     "card_query",
     "effect_of",
     "expected_value_draws",
     "from_document",
+    "join_codes",
     "level_codes",
     "level_of",
     "opportunity_points",

@@ -7,14 +7,17 @@ up once per block, not once per account.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from icplab.core.model.card import MISSING, OTHER, OUT_OF_MARKET, RANKED, UNSEEN, Input, Model
+from icplab.core.model.decode import Codes, Columns, add_worth, join_codes
+from icplab.core.model.levels import MEMBERSHIP_UNIT
 from icplab.core.model.worth import win_probability
+from icplab.core.schema import UNASSIGNED
 
 CUSTOMER = "customer"
 MOTIONS = ("new", "expansion")
@@ -36,100 +39,69 @@ class Tally:
             own.update(more)
 
 
-@dataclass(frozen=True)
-class Codes:
-    """Levels of one input: `places[rows]` is the position in `item.levels`, MISSING or UNSEEN. `rows` may be one for all."""
-
-    rows: np.ndarray
-    places: np.ndarray
-
-    def take(self, worth: np.ndarray) -> np.ndarray:
-        """What each row is worth; `worth` holds a value per level, then the one for unknown, then the one for unseen."""
-        return worth[
-            np.where(self.places == UNSEEN, len(worth) - 1, np.where(self.places < 0, len(worth) - 2, self.places))
-        ].take(self.rows)
-
-    def unseen(self, rows: int) -> int:
-        """How many of so many rows have a level that the model never saw."""
-        strange = self.places == UNSEEN
-        if not strange.any():
-            return 0
-        return rows if len(self.rows) == 1 else int(strange.take(self.rows).sum())
-
-
 class Block:
-    """Columns of one block of accounts, each decoded once; `segment` is the only one the model knows."""
+    """One block of accounts with its segments.
 
-    def __init__(self, batch: pa.RecordBatch, segment: str) -> None:
-        self.batch, self.segment, self.rows = batch, segment, batch.num_rows
-        self._numbers: dict[str, np.ndarray] = {}
-        kind = self.text("account_type")
-        self.customer = self._one_of(kind, (CUSTOMER,))
-        self.outside = self._one_of(kind, OUT_OF_MARKET)
+    Parameters
+    ----------
+    columns : the batch
+    ids : segments that the model knows
+    memberships : (segments, rows) probability of each, NaN where an account belongs to none; without it all are in the first
+    """
+
+    def __init__(self, columns: Columns, ids: Sequence[str], memberships: np.ndarray | None = None) -> None:
+        self.columns, self.rows, self.ids = columns, columns.rows, (*ids, UNASSIGNED)
+        self.memberships = memberships
+        self.segment = np.zeros(1, dtype=np.int8)  # place in `ids`
+        if memberships is not None:
+            self.segment = _highest(memberships)
+            nowhere = np.isnan(memberships[0])
+            if nowhere.any():
+                self.segment[nowhere] = len(ids)
+                self.memberships = np.where(nowhere, 0.0, memberships)
+        self.customer = columns.one_of("account_type", (CUSTOMER,))
+        self.outside = columns.one_of("account_type", OUT_OF_MARKET)
 
     def codes(self, item: Input) -> Codes:
-        """Levels of one input of the card; looked up once per distinct text."""
+        """Levels of one input of the card, which is not one of memberships."""
         if item.trait == "motion":
-            places = np.array([item.levels.index(m) if m in item.levels else UNSEEN for m in MOTIONS])
-            return Codes(self.customer.astype(np.int8), places)
+            return Codes(self.customer.astype(np.int8), _places(item, MOTIONS))
         if item.trait == "segment_id":
-            return _same(item.levels.index(self.segment) if self.segment in item.levels else UNSEEN)
-        if item.trait not in self.batch.schema.names:
-            return _same(MISSING)
+            return Codes(self.segment, _places(item, self.ids))
         if item.kind == "number":
-            return Codes(self._bins(item), np.append(np.arange(len(item.levels)), MISSING))
+            return self.columns.bins(item.trait, item.edges)
         if item.kind == "flag":
-            rows = pc.fill_null(self.batch[item.trait].cast(pa.int8()), 2).to_numpy(zero_copy_only=False)
-            return Codes(rows, np.array([0, 1, MISSING]))
-        column = self.text(item.trait)
-        return Codes(_indices(column), np.append(_places(item, column.dictionary), MISSING))
+            return self.columns.flag(item.trait)
+        if item.kind == "item":
+            rows, held = self.columns.items(item.trait, [item.item])
+            return Codes(rows, np.append(held[:-1, 0], MISSING))
+        return self.columns.levels(item.trait, item.levels)
 
-    def text(self, name: str) -> pa.DictionaryArray:
-        """A column of texts as dictionary codes; all null where it is not there."""
-        if name not in self.batch.schema.names:
-            return pa.nulls(self.rows, pa.string()).dictionary_encode()
-        column = self.batch[name]
-        return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-
-    def number(self, name: str) -> np.ndarray:
-        """A column of numbers, NaN where unknown."""
-        if name not in self._numbers:
-            self._numbers[name] = self.batch[name].to_numpy(zero_copy_only=False).astype("float64", copy=False)
-        return self._numbers[name]
-
-    def _bins(self, item: Input) -> np.ndarray:
-        values = self.number(item.trait)
-        codes = np.zeros(self.rows, dtype=np.int16)
-        for edge in item.edges:  # a few comparisons of whole columns are quicker than a search per value
-            codes += values >= edge
-        unknown = np.isnan(values)
-        return np.where(unknown, np.int16(len(item.levels)), codes) if unknown.any() else codes
-
-    def _one_of(self, column: pa.DictionaryArray, names: tuple[str, ...]) -> np.ndarray:
-        hit = np.array([str(v) in names for v in column.dictionary.to_pylist()] + [False])
-        return hit[_indices(column)]
+    def shares(self, levels: Sequence[str]) -> list[np.ndarray | None]:
+        """Membership of each segment named, zero where an account belongs to none; none at all where one is not known."""
+        if not set(levels) <= set(self.ids[:-1]):
+            return [None] * len(levels)
+        if self.memberships is None:
+            return [np.ones(1) if level == self.ids[0] else np.zeros(1) for level in levels]
+        return [self.memberships[self.ids.index(level)] for level in levels]
 
 
 def score_block(model: Model, block: Block) -> tuple[pa.RecordBatch, Tally]:
     """One block scored: account_id, segment_id, motion, points, win_probability, expected_value, tier."""
     tally = Tally()
-    points = np.full(block.rows, model.base_points, dtype=np.int32)
-    for item in model.inputs:
-        codes = block.codes(item)
-        points += codes.take(np.rint([*item.points, item.missing, item.missing]).astype(np.int32))
-        if item.kind == "category" and (unseen := codes.unseen(block.rows)):
-            tally.unseen[item.name] += unseen
+    points = _points(model, block, tally)
     low = int(points.min(initial=0))
     table = win_probability(model, np.arange(low, int(points.max(initial=0)) + 1))
-    probability = table[points - low]
+    place = points - low
+    probability = table[place]
     expected = np.round(probability * _value(model, block), 2)
-    probability = np.round(table, 6)[points - low]
+    probability = np.round(table, 6)[place]
     tier = _tier(model, expected if model.value.basis != "not_measured" else probability, block)
     tally.tiers.update({TIERS[k]: int(n) for k, n in enumerate(np.bincount(tier, minlength=len(TIERS))) if n})
-    ids = block.batch["account_id"]
+    ids = block.columns.batch["account_id"]
     columns = {
         "account_id": ids.dictionary_decode() if pa.types.is_dictionary(ids.type) else ids,
-        "segment_id": _named(np.zeros(block.rows, dtype=np.int8), (block.segment,)),
+        "segment_id": _named(np.broadcast_to(block.segment, block.rows), block.ids),
         "motion": _named(block.customer.astype(np.int8), MOTIONS),
         "points": pa.array(points.astype("int64")),
         "win_probability": pa.array(probability),
@@ -139,16 +111,66 @@ def score_block(model: Model, block: Block) -> tuple[pa.RecordBatch, Tally]:
     return pa.RecordBatch.from_pydict(columns), tally
 
 
+def _points(model: Model, block: Block, tally: Tally) -> np.ndarray:
+    """Total of the card per row; unseen levels are counted."""
+    points, parts = np.full(block.rows, model.base_points, dtype=np.int32), []
+    for item in model.inputs:
+        whole = np.rint([*item.points, item.missing, item.missing]).astype(np.int32)
+        if item.kind == "posterior":
+            points += _membership_points(item, block, whole)
+            continue
+        codes = block.codes(item)
+        parts.append((codes, whole))
+        if block.columns.has(item.trait) and (unseen := codes.unseen(block.rows)):
+            tally.unseen[item.name] += unseen
+    add_worth(points, join_codes(parts))
+    return points
+
+
+def _membership_points(item: Input, block: Block, whole: np.ndarray) -> np.ndarray:
+    """Whole points of memberships, as `whole_points` counts them: in millionths, halves up."""
+    total, known = np.zeros(1), np.zeros(1)
+    for share, worth in zip(block.shares(item.levels), whole, strict=False):
+        if share is None:
+            return whole[-1:]
+        total = total + np.rint(share * MEMBERSHIP_UNIT) * worth  # whole numbers below 2^53: no rounding
+        known = known + share
+    mean = np.floor((total + MEMBERSHIP_UNIT // 2) / MEMBERSHIP_UNIT).astype(np.int32)
+    return np.where(known > 0, mean, whole[-1])
+
+
 def _value(model: Model, block: Block) -> np.ndarray:
-    """Expected value of a win per row; the same arithmetic, in the same order, as `value_of`."""
+    """Expected value of a win per row; the same arithmetic as `value_of`."""
     value = model.value
     if value.basis == "not_measured":
         return np.full(block.rows, np.nan)
     log = np.full(block.rows, value.intercept)
+    earned, kept = _kept(model, block)
     for item in value.inputs:
-        log += block.codes(item).take(np.array([*item.points, item.missing, item.missing]))
-    keep = value.keep.get(block.segment, value.keep.get("", 1.0))
-    return np.exp(log) * value.smearing * value.margin * keep - value.cost_per_year * keep
+        if item.kind == "posterior":
+            earned, kept = _membership_worth(model, item, block)
+        else:
+            log += block.codes(item).take(np.array([*item.points, item.missing, item.missing]))
+    return np.exp(log) * value.smearing * value.margin * earned - value.cost_per_year * kept
+
+
+def _kept(model: Model, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """Discounted years kept by the segment of each row: what is earned in them, and paid for."""
+    keep = model.value.keep
+    years = np.array([keep.get(i, keep.get("", 1.0)) for i in block.ids])[block.segment]
+    return years, years
+
+
+def _membership_worth(model: Model, item: Input, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """Money factor and years kept, averaged over the probabilities of the segments."""
+    whole = model.value.keep.get("", 1.0)
+    earned, kept, known = np.zeros(1), np.zeros(1), np.zeros(1)
+    for level, effect, share in zip(item.levels, item.points, block.shares(item.levels), strict=True):
+        if share is None:
+            return np.array([np.exp(item.missing) * whole]), np.array([whole])
+        years = model.value.keep.get(level, whole)
+        earned, kept, known = earned + share * (np.exp(effect) * years), kept + share * years, known + share
+    return np.where(known > 0, earned, np.exp(item.missing) * whole), np.where(known > 0, kept, whole)
 
 
 def _tier(model: Model, order: np.ndarray, block: Block) -> np.ndarray:
@@ -158,31 +180,26 @@ def _tier(model: Model, order: np.ndarray, block: Block) -> np.ndarray:
     tier = np.full(block.rows, NOT_ICP, dtype=np.int8)
     for place in range(len(RANKED) - 1, -1, -1):
         if RANKED[place] in model.cuts:
-            tier[order >= model.cuts[RANKED[place]]] = place
-    tier[block.outside] = NOT_ICP
+            np.putmask(tier, order >= model.cuts[RANKED[place]], place)
+    np.putmask(tier, np.broadcast_to(block.segment == len(block.ids) - 1, block.rows), INSUFFICIENT)
+    np.putmask(tier, block.outside, NOT_ICP)
     return tier
 
 
-def _same(place: int) -> Codes:
-    """One level for all rows."""
-    return Codes(np.zeros(1, dtype=np.int8), np.array([place]))
+def _highest(rows: np.ndarray) -> np.ndarray:
+    """Place of the highest of each column, the first of several; row by row, which is quicker than `argmax` across."""
+    place, most = np.zeros(rows.shape[1], dtype=np.int8), rows[0].copy()
+    for k, row in enumerate(rows[1:], 1):
+        np.putmask(place, row > most, k)
+        np.maximum(most, row, out=most)
+    return place
 
 
-def _places(item: Input, dictionary: pa.Array) -> np.ndarray:
-    """Level of each text of a dictionary, as `level_codes` finds it."""
-    if item.kind == "item":
-        padded = pc.binary_join_element_wise("", dictionary.cast(pa.string()), "", ";")
-        return pc.match_substring(padded, f";{item.item};").to_numpy(zero_copy_only=False).astype(np.intp)
-    found = pc.index_in(dictionary.cast(pa.string()), value_set=pa.array(item.levels, pa.string()))
+def _places(item: Input, names: Sequence[str]) -> np.ndarray:
+    """Position of each name among the levels of an input."""
     rest = item.levels.index(OTHER) if OTHER in item.levels else UNSEEN
-    return pc.fill_null(found, rest).to_numpy(zero_copy_only=False).astype(np.intp)
+    return np.array([item.levels.index(n) if n in item.levels else rest for n in names])
 
 
-def _indices(column: pa.DictionaryArray) -> np.ndarray:
-    """Codes of a dictionary column; the last place after it where a value is null."""
-    indices = column.indices
-    return (pc.fill_null(indices, len(column.dictionary)) if indices.null_count else indices).to_numpy()
-
-
-def _named(codes: np.ndarray, names: tuple[str, ...]) -> pa.DictionaryArray:
+def _named(codes: np.ndarray, names: Sequence[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), pa.array(names, pa.string()))
