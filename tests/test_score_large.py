@@ -14,7 +14,7 @@ from icplab.run.score_large import score_parquet
 from icplab.segments import ColumnAssigner, posteriors_of
 
 NUMBERS = ("revenue", "employees", "age")
-TOOLS = ("erp", "crm", "mail")
+TOOLS = ("erp", "crm", "mail", *(f"tool {k}" for k in range(8)))  # more than eight: they are looked up by the eight
 
 
 def made_accounts(n: int = 2500, seed: int = 1) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def made_accounts(n: int = 2500, seed: int = 1) -> pd.DataFrame:
     frame["industry"] = pd.array(rng.choice(["Retail", " Software", "Space", "Steel", None], n), dtype="str")
     frame["country"] = pd.array(rng.choice(["FR", "DE", "XX", None], n), dtype="str")
     frame["cloud"] = pd.array(rng.choice([True, False, None], n), dtype="boolean")
-    stacks = ["erp;crm", "crm; mail ;crm", "", ";", "fax", "mail", "erp;fax;mail", None]
+    stacks = ["erp;crm", "crm; mail ;crm", "", ";", "fax", "mail", "erp;fax;mail;tool 7", "tool 0;tool 6", None]
     frame["stack"] = pd.array(rng.choice(stacks, n), dtype="str")
     frame["account_type"] = pd.array(rng.choice(["customer", "partner", "prospect", None], n), dtype="str")
     traits = [*NUMBERS, "sites", "industry", "country", "cloud", "stack"]
@@ -65,7 +65,7 @@ def made_assigner(shared: bool, seed: int = 2) -> dict:
         "mean": rng.normal(0, 1, (3, 3)).tolist(),
         "covariance": (spread[0] if shared else np.array(spread)).tolist(),
         "rate": rate.tolist(),
-        "own": np.ones((7, 3), dtype=bool).tolist(),
+        "own": np.ones((15, 3), dtype=bool).tolist(),
         "min_known_share": 0.35,
     }
 
@@ -145,6 +145,7 @@ def test_large_files_are_scored_as_small_ones_are_to_the_last_point(name, texts,
     monkeypatch.setattr("icplab.run.score_large.BLOCK", 300)
     model, frame = made_model(ASSIGNERS[name]), made_accounts()
     if texts:
+        monkeypatch.setattr("icplab.core.model.decode.SAMPLE", 4)  # lists are then read one by one
         columns = [*NUMBERS, "sites", "cloud"]
         frame = frame.assign(**{c: frame[c].astype("str").where(frame[c].notna()) for c in columns})
     path, out = tmp_path / "accounts.parquet", tmp_path / "out.parquet"

@@ -97,13 +97,13 @@ def _write(scorer: Scorer, groups: int, out: Path) -> tuple[Tally, bool]:
     try:
         for batches, counted, order in in_order(scorer.score_group, groups, THREADS):
             for batch in batches:
-                writer = writer or _open_writer(out, batch.schema)
+                writer = writer or _open_writer(out, batch.schema, scorer.assigner.shared)
                 writer.write_batch(batch, row_group_size=ROWS_WRITTEN)
             tally.add(counted)
             first, end, sorted_ = order
             rising = rising and sorted_ and (last is None or first is None or last < first)
             last = end if end is not None else last
-        writer = writer or _open_writer(out, scorer.score_nothing())
+        writer = writer or _open_writer(out, scorer.score_nothing(), scorer.assigner.shared)
     finally:
         if writer is not None:
             writer.close()
@@ -130,7 +130,8 @@ class Scorer:
         self.read = [n for n in schema.names if n in {"account_id", "account_type", *kinds}]
         self.kinds = {n: kinds[n] for n in self.read if n in kinds}
         self.schema = pa.schema([schema.field(n) for n in self.read])
-        texts = {n for n in self.read if n == "account_type" or self.kinds.get(n) in ("category", "multi")}
+        # Lists are mostly all different: as dictionaries they would be looked up in vain.
+        texts = {n for n in self.read if n == "account_type" or self.kinds.get(n) == "category"}
         self.texts = [n for n in self.read if n in texts and _fits(self.schema.field(n).type, "category")]
         self.typed = [n for n, kind in self.kinds.items() if not _fits(self.schema.field(n).type, kind)]
 
@@ -177,9 +178,12 @@ def _fits(kind: pa.DataType, read_as: str) -> bool:
     return any(fits(kind) for fits in NATURAL[read_as])
 
 
-def _open_writer(out: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Parquet with plain texts in it: dictionaries are how they are stored, not what they are."""
-    names = [n for n in schema.names if n != "account_id"]
+def _open_writer(out: Path, schema: pa.Schema, shared: bool) -> pq.ParquetWriter:
+    """Parquet with plain texts in it: dictionaries are how they are stored, not what they are.
+
+    Where accounts are shared between segments hardly two have the same expected value: a dictionary of them would be in vain.
+    """
+    names = [n for n in schema.names if n != "account_id" and not (shared and n == "expected_value")]
     return pq.ParquetWriter(
         out, schema, compression="zstd", compression_level=1, use_dictionary=names, store_schema=False
     )

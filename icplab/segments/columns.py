@@ -26,6 +26,11 @@ class ColumnAssigner:
         self.assigner, self.ids = assigner, tuple(assigner["ids"])
         self.recipe = assigner["recipe"]
 
+    @property
+    def shared(self) -> bool:
+        """Whether an account may belong to several segments, each with a probability."""
+        return bool(self.assigner["kind"] == "mixture")
+
     def memberships(self, columns: Columns) -> np.ndarray | None:
         """(segments, rows) probability of each segment, NaN where too little is known; None where there is one for all."""
         kind = self.assigner["kind"]
@@ -79,15 +84,17 @@ class ColumnAssigner:
             else:
                 codes = columns.levels(entry["trait"], entry["levels"], OTHER)
             parts.append((codes, worth))
-        return parts + [self._held(columns, trait) for trait in self._tools]
+        return parts + [part for trait in self._tools for part in self._held(columns, trait)]
 
-    def _held(self, columns: Columns, trait: str) -> tuple[Codes, np.ndarray]:
-        """Every distinct list of tools as a level of its own."""
+    def _held(self, columns: Columns, trait: str) -> list[tuple[Codes, np.ndarray]]:
+        """Every combination of eight tools as a level of one variable."""
         names, present, absent = self._tools[trait]
-        rows, held = columns.items(trait, names)
-        worth = held[:-1] @ (present - absent) + absent.sum(axis=0)
-        nothing = np.zeros((2, worth.shape[1]))
-        return Codes(rows, np.append(np.arange(len(worth)), len(worth))), np.concatenate([worth, nothing])
+        parts = []
+        for k, (codes, held) in enumerate(columns.items(trait, names)):
+            eight = slice(8 * k, 8 * k + 8)
+            worth = held @ (present[eight] - absent[eight]) + absent[eight].sum(axis=0)
+            parts.append((codes, np.pad(worth, ((0, 2), (0, 0)))))
+        return parts
 
     def _add_numbers(self, numbers: list[np.ndarray], odds: np.ndarray) -> np.ndarray:
         """Add what the known numbers are worth; how many of each row are known."""

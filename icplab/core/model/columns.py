@@ -73,8 +73,8 @@ class Block:
         if item.kind == "flag":
             return self.columns.flag(item.trait)
         if item.kind == "item":
-            rows, held = self.columns.items(item.trait, [item.item])
-            return Codes(rows, np.append(held[:-1, 0], MISSING))
+            ((codes, held),) = self.columns.items(item.trait, [item.item])
+            return Codes(codes.rows, np.append(held[:, 0], MISSING)) if len(codes.places) > 1 else codes
         return self.columns.levels(item.trait, item.levels)
 
     def shares(self, levels: Sequence[str]) -> list[np.ndarray | None]:

@@ -11,6 +11,10 @@ import pyarrow.compute as pc
 
 from icplab.core.model.card import MISSING, OTHER, UNSEEN
 
+HELD = (np.arange(256)[:, None] >> np.arange(8) & 1).astype(
+    bool
+)  # (combinations, items): which of eight items are held
+SAMPLE = 4096  # rows from which it is seen whether lists are alike
 JOINT = 4096  # codes of several columns that are looked up together at most: their table stays in the nearest cache
 
 
@@ -45,7 +49,7 @@ class Columns:
         self.batch, self.rows = batch, batch.num_rows
         self._numbers: dict[str, np.ndarray] = {}
         self._texts: dict[str, pa.DictionaryArray] = {}
-        self._items: dict[str, tuple[np.ndarray, np.ndarray, list[str]]] = {}
+        self._items: dict[str, tuple[np.ndarray, tuple[np.ndarray, np.ndarray, list[str]]]] = {}
 
     def has(self, name: str) -> bool:
         """Whether the column is there."""
@@ -97,19 +101,48 @@ class Columns:
         places = pc.fill_null(found, rest).to_numpy(zero_copy_only=False).astype(np.intp)
         return Codes(indices(column), np.append(places, MISSING))
 
-    def items(self, name: str, wanted: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Row of each account among distinct lists (the last: unknown), and which of them hold which items (lists, items)."""
-        if not self.has(name):
-            return np.zeros(1, dtype=np.int8), np.zeros((1, len(wanted)), dtype=bool)
+    def items(self, name: str, wanted: Sequence[str]) -> list[tuple[Codes, np.ndarray]]:
+        """Which of the items wanted a list holds, eight at a time.
+
+        Returns
+        -------
+        Per eight items: codes of the 256 combinations (or unknown), and which items each combination holds (256, items).
+        """
         if name not in self._items:
-            self._items[name] = _parts(self.text(name).dictionary)
-        lists, parts, names = self._items[name]
-        column = self.text(name)
+            self._items[name] = self._lists(name)
+        rows, (starts, parts, names) = self._items[name]
         place = {item: k for k, item in enumerate(wanted)}
-        of = np.array([place.get(n, len(wanted)) for n in names] or [0], dtype=np.intp)
-        held = np.zeros((len(column.dictionary) + 1, len(wanted) + 1), dtype=bool)
-        held[lists, of[parts]] = True
-        return indices(column), held[:, :-1]
+        of = np.array([place.get(n, -1) for n in names], dtype=np.int64)
+        return [
+            (self._held(rows, starts, parts, of - first), HELD[:, : len(wanted) - first])
+            for first in range(0, len(wanted), 8)
+        ]
+
+    def _held(self, rows: np.ndarray, starts: np.ndarray, parts: np.ndarray, place: np.ndarray) -> Codes:
+        """One bit for each of eight items, per list."""
+        if len(starts) == 0:
+            return same(MISSING)
+        bits = np.where((place >= 0) & (place < 8), 1 << np.clip(place, 0, 7), 0).astype(np.uint8)
+        held = np.bitwise_or.reduceat(bits[parts], starts).astype(np.int16)
+        held[-1] = len(HELD)  # the list that stands for unknown
+        places = np.append(np.arange(len(HELD)), MISSING)
+        return Codes(held[rows], places)
+
+    def _lists(self, name: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, list[str]]]:
+        """Row of each account among lists, of which the last stands for unknown, and their parts."""
+        if not self.has(name):
+            return np.zeros(0, dtype=np.int8), (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), [])
+        column = self.batch[name]
+        if not pa.types.is_dictionary(column.type):
+            few = len(column.slice(0, SAMPLE).unique()) < SAMPLE / 2
+            if few:
+                column = column.dictionary_encode()
+        if pa.types.is_dictionary(column.type):
+            return indices(column), _parts(column.dictionary)
+        last, rows = len(column), np.arange(len(column))
+        if column.null_count:
+            rows = np.where(column.is_null().to_numpy(zero_copy_only=False), last, rows)
+        return rows, _parts(column)
 
     def one_of(self, name: str, texts: Sequence[str]) -> np.ndarray:
         """Whether the text of each row is one of those given."""
@@ -165,8 +198,10 @@ def add_worth(total: np.ndarray, joined: Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 def _parts(texts: pa.Array) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Lists separated by semicolons: the list that each part belongs to, its code, and the text of each code."""
-    split = pc.split_pattern(pc.fill_null(texts, ""), ";")
-    parts = split.values.slice(split.offsets[0].as_py()).dictionary_encode()
-    lists = np.repeat(np.arange(len(split)), np.diff(split.offsets.to_numpy()))
-    return lists, parts.indices.to_numpy(), pc.utf8_trim_whitespace(parts.dictionary).to_pylist()
+    """Lists separated by semicolons, and an empty one: where each starts, the code of each part, the text of each code."""
+    split = pc.split_pattern(pc.fill_null(texts.cast(pa.string()), ""), ";")
+    offsets = split.offsets.to_numpy().astype(np.int64)
+    parts = split.values.slice(offsets[0], offsets[-1] - offsets[0]).dictionary_encode()
+    names = pc.utf8_trim_whitespace(parts.dictionary).to_pylist()
+    codes = np.append(parts.indices.to_numpy(), len(names))  # every list has a part, if an empty one
+    return offsets - offsets[0], codes, [*names, ""]
