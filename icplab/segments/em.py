@@ -98,7 +98,7 @@ def _maximise(market: Market, resp: np.ndarray, before: tuple[np.ndarray, np.nda
     s, k, n = resp.shape
     flat = (resp if market.even else resp * market.weights).reshape(s * k, n)
     rate, own = _rates(market, (flat @ market.levels).astype(float, copy=False).T.reshape(-1, s, k))
-    size, mean, covariance = _moments(market, flat, before)
+    size, mean, covariance = measure_moments(market, flat, before)
     free = own.sum(axis=2) * (market.size - 1)  # (s, v): rates beyond those shared
     numeric = market.d * k + covariance.shape[1] * market.d * (market.d + 1) / 2 + k - 1
     shared = (market.size - 1) * market.log_n
@@ -142,10 +142,13 @@ def _fit_of(market: Market, counts: np.ndarray) -> np.ndarray:
     return market.per_variable(counts * np.log(counts)) - total * np.log(total)
 
 
-def _moments(
+def measure_moments(
     market: Market, flat: np.ndarray, before: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Class sizes, means and covariances; unknown numbers enter by their expectation under the fit before."""
+    """Class sizes, means and covariances from memberships (s × k, n) times weights, and the means and covariances before.
+
+    Unknown numbers enter by their expectation under the fit before.
+    """
     mean, covariance = before
     s, k, d = mean.shape
     shared = covariance.shape[1] == 1 and k > 1

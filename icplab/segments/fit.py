@@ -209,7 +209,7 @@ def _fit(
     if k == 1:
         reason = "one single group describes the market best"
         return _whole_market(frame, recipe, choice, {"reason": reason, "accounts": len(known)})
-    existence = measure_existence(one_of_each(blocks, frame), k, seed=seed, nulls=nulls)
+    existence = measure_existence(one_of_each(blocks, frame), models[k], seed=seed, nulls=nulls)
     evidence = _evidence(existence, len(known), k)
     assigner = _mixture_assigner(recipe, models[k], market)
     verdict = "natural"
@@ -321,6 +321,8 @@ def _evidence(existence: Existence, accounts: int, k: int) -> dict:
         "null_gain_max": number(np.max(existence.null_gain)) if existence.null_gain else None,
         "null_gain_95": number(np.quantile(existence.null_gain, 0.95)) if existence.null_gain else None,
         "null_markets": len(existence.null_gain),
+        "continuum": number(existence.continuum),
+        "telling": existence.telling,
         "min_test_accounts": MIN_TEST_ACCOUNTS,
         "reason": existence.reason,
     }

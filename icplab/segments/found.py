@@ -104,6 +104,8 @@ def _verdict(segmentation: Segmentation, segments: pd.DataFrame) -> Finding:
             f" without groups (p = {e['p_value']:.3f}; {MIN_RATIO:g} times and p ≤ 0.05 are asked for)."
         )
         numbers["null_markets"] = e["null_markets"]
+        numbers["continuum"] = e.get("continuum")
+        test += f" But {e['reason']}." if e.get("reason") else ""
     sentence = {
         "natural": f"The {e['accounts']:,} accounts fall into {k} natural segments.{test}",
         "reproducible": (
