@@ -46,8 +46,8 @@ docs: .venv/ready ## write the data dictionary and the page of messages anew fro
 	$(BIN)/python -m icplab.core.schema > docs/data-dictionary.md
 	$(BIN)/python -m icplab.core.messages > docs/messages/README.md
 
-fuzz: .venv/ready ## N=10000 mutated workspaces, SEED=1: no traceback, no silent change
-	$(BIN)/python -m benchmarks.fuzz_intake --files $(or $(N),10000) --seed $(or $(SEED),1)
+fuzz: .venv/ready ## N=10000 mutated workspaces, SEED=1: no traceback, no silent change; BLOCKS=1: by the reader of large files
+	$(BIN)/python -m benchmarks.fuzz_intake --files $(or $(N),10000) --seed $(or $(SEED),1) $(if $(BLOCKS),--blocks)
 
 fuzz-runs: .venv/ready ## whole runs on workspaces of unusual shape, N=10 drawn ones with SEED=1 (half a minute each)
 	$(BIN)/python -m benchmarks.fuzz_workspaces --n $(or $(N),10) --seed $(or $(SEED),1)

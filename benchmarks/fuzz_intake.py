@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.fuzz_forms import FORMS, SHARES, Form, expected_status, workbook
-from icplab.intake import take
+from icplab.intake import large, take
 from icplab.intake.written import used_rows
 
 ODD = (
@@ -349,7 +349,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--blocks", action="store_true", help="read small files in blocks too, as only large ones are")
     options = parser.parse_args()
+    if options.blocks:
+        large.LEAST_BYTES, large.FIRST, large.BLOCK, large.CODED_SHARE = 0, 1024, 1024, 1.0
     start = time.perf_counter()
 
     def tell(number: int, outcome: Outcome) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.core.errors import ContractBroken
+from icplab.core.schema import Table
 from icplab.intake.batch import Batch, FileBook, rises
 from icplab.intake.coded import codes_of, decoded, is_coded, words_of
 
@@ -41,7 +42,11 @@ def write_table(batch: Batch, path: Path, further: Mapping[str, pd.Series] | Non
     columns = {**{str(c): batch.frame[c] for c in batch.frame}, **(further or {})}
     schema = pa.schema([(name, _type_of(column)) for name, column in columns.items()])
     beside = path.with_suffix(".part")
-    with pq.ParquetWriter(beside, schema, compression="zstd") as writer, ThreadPoolExecutor(1) as pool:
+    repeated = [name for name in columns if _repeats(batch.table, name)]
+    with (
+        pq.ParquetWriter(beside, schema, compression="zstd", use_dictionary=repeated) as writer,
+        ThreadPoolExecutor(1) as pool,
+    ):
         written: Future[None] | None = None
         for start in range(0, max(len(rows), 1), PART):
             part = _as_run(rows[start : start + PART])
@@ -53,6 +58,12 @@ def write_table(batch: Batch, path: Path, further: Mapping[str, pd.Series] | Non
         if written:
             written.result()
     os.replace(beside, path)
+
+
+def _repeats(table: Table, name: str) -> bool:
+    """Whether the values of a column are worth a dictionary: not those of a unique key, nor amounts."""
+    amount = name in table.by_name and table.by_name[name].kind == "money"
+    return (name,) != table.key and not amount
 
 
 def _as_run(rows: np.ndarray) -> np.ndarray | slice:
