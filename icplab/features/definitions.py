@@ -70,14 +70,15 @@ SELECT account_id,
        median(CASE WHEN status = 'won' THEN acv END) AS median_won_acv,
        median(CASE WHEN status = 'won' THEN cycle_days END) AS median_cycle_days,
        min(CASE WHEN status = 'won' THEN closed_at END) AS first_won_at,
-       max(CASE WHEN status = 'won' THEN closed_at END) AS last_won_at,
-       count(DISTINCT CASE WHEN status = 'won' THEN product END) AS n_products
+       max(CASE WHEN status = 'won' THEN closed_at END) AS last_won_at
 FROM valued_opportunities WHERE account_id IS NOT NULL GROUP BY account_id"""
 
-# Bought most often; of equally many, the first by name.
-TOP_PRODUCT = """
-SELECT account_id, product AS top_product FROM (
-  SELECT account_id, product, row_number() OVER (PARTITION BY account_id ORDER BY bought DESC, product) AS place FROM (
+# How many products were bought, and the one bought most often; of equally many, the first by name. Counted from one row per
+# product: distinct products beside the sums above would cost as much as all of them.
+OF_PRODUCTS = """
+SELECT account_id, n_products, product AS top_product FROM (
+  SELECT account_id, product, count(*) OVER (PARTITION BY account_id) AS n_products,
+         row_number() OVER (PARTITION BY account_id ORDER BY bought DESC, product) AS place FROM (
     SELECT account_id, product, count(*) AS bought FROM valued_opportunities
     WHERE status = 'won' AND account_id IS NOT NULL AND product IS NOT NULL GROUP BY account_id, product) AS counted
 ) AS ranked WHERE place = 1"""

@@ -28,7 +28,7 @@ MAX_TYPES = 12  # types of activity with columns of their own; the rest is count
 PARTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "of_opportunities": (
         "account_id",
-        ("n_opportunities", "n_won", "n_lost", "n_open", "n_products"),
+        ("n_opportunities", "n_won", "n_lost", "n_open"),
         *(
             (
                 *("last_closed_at", "won_acv", "open_acv", "median_won_acv", "median_cycle_days"),
@@ -36,7 +36,7 @@ PARTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
             ),
         ),
     ),
-    "top_product": ("account_id", (), ("top_product",)),
+    "of_products": ("account_id", ("n_products",), ("top_product",)),
     "of_contacts": ("account_id", ("n_contacts",), ()),
     "of_roles": ("account_id", ("n_roles", "n_decision_makers"), ()),
     "of_activities": ("account_key", ("n_activities",), ("first_activity_at", "last_activity_at", "intent_30d")),
@@ -92,7 +92,7 @@ def measure_accounts(
     session.view("known_usage", usage["known_usage"])
     parts = {
         "of_opportunities": d.OF_OPPORTUNITIES,
-        "top_product": d.TOP_PRODUCT,
+        "of_products": d.OF_PRODUCTS,
         "of_contacts": d.OF_CONTACTS,
         "of_roles": d.role_query(),
         "of_activities": activities["of_activities"],
@@ -181,7 +181,7 @@ def _joined(session: Session, counted: pd.DataFrame) -> pd.DataFrame:
     """All parts beside the accounts, columns in the order of the table."""
     flags = ", ".join(f"(SELECT count(*) FROM {part}) > 0 AS {part}" for part in PARTS)
     there = session.fetch(f"SELECT {flags}").iloc[0]
-    there["of_active_contacts"] = there["of_activities"]
+    there["of_active_contacts"], there["of_products"] = there["of_activities"], there["of_opportunities"]
     chosen, joins = {}, []
     for part, (key, counts, others) in PARTS.items():
         joins.append(f"LEFT JOIN {part} ON {part}.{key} = ids.{key}")
