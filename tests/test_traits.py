@@ -95,6 +95,10 @@ class TestVerdicts:
     def test_nothing_goes_with_value_but_the_segment(self, clean):
         assert supported(clean.traits, "value") == set()
 
+    def test_what_is_offered_is_no_trait_of_who_wins(self, clean):
+        assert clean.opportunities["product"].nunique() > 1
+        assert set(clean.traits.loc[clean.traits["trait"] == "product", "outcome"]) <= {"cycle"}
+
     def test_a_market_of_noise_supports_nothing(self):
         assert not (Walk("null", seed=2, accounts=500).traits["verdict"] == "supported").any()
 
@@ -291,6 +295,27 @@ class TestProfiles:
         assert winning["yes"] > winning["no"]
         assert winning["adjusted_low"] > 1
         assert 0 < winning["adjusted_no"] < winning["adjusted_yes"] < 1
+
+    def test_the_lifetime_value_on_the_card_is_that_of_the_key_figures(self, clean):
+        first, second = clean.segments["segment_id"].iloc[:2]
+        row = {"cut": "segment", "period": "all", "kpi": "ltv", "basis": "discounted", "note": "36 months, margin 70%"}
+        numbers = {"value": 81_000.456, "low": 70_000.0, "high": 95_000.0, "n": 66.0}
+        kpis = pd.DataFrame(
+            [
+                {**row, **numbers, "level": first, "status": "ok"},
+                {**row, **numbers, "level": second, "status": "insufficient"},
+                {**row, **numbers, "value": 1.0, "level": first, "status": "ok", "basis": "constant_churn"},
+            ]
+        )
+        frames = (clean.traits, clean.segments, clean.members, clean.opportunities, clean.accounts, clean.catalogue)
+        icps = traits.draft_icps(*frames, clean.settings, as_of=AS_OF, tables=clean.tables, kpis=kpis)
+        worth = {i["segment_id"]: i["potential"]["lifetime_value"] for i in icps}
+        known = {"value": 81_000.46, "low": 70_000.0, "high": 95_000.0, "n": 66, "basis": "36 months, margin 70%"}
+        assert worth.pop(first) == known
+        assert set(worth.values()) == {"not enough evidence"}, "too few customers, or none measured"
+        said = traits.compare_icps(icps).set_index("what").loc["lifetime value of a customer"]
+        assert "36 months" in said.iloc[0]
+        assert said.iloc[1] == "not enough evidence"
 
     def test_side_by_side_every_segment_answers_every_question(self, clean):
         icps = clean.icps()

@@ -19,6 +19,7 @@ POTENTIAL = {
     "acv_median": ("median annual value of a win", "money"),
     "annual_margin_median": ("median annual margin of a win", "money"),
     "margin_per_opportunity": ("annual margin per closed opportunity", "money"),
+    "lifetime_value": ("lifetime value of a customer", "money"),
     "cycle_days_median": ("median days to a win", "days"),
     "kept_after_a_year": ("still a customer after a year", "fraction"),
     "larger_after_a_year": ("larger after a year", "fraction"),
@@ -104,7 +105,8 @@ def figure_words(figure: object, unit: str) -> str:
     """An estimate with its interval and n, or why there is none."""
     if not isinstance(figure, dict):
         return str(figure)
-    return f"{fmt.estimate(figure['value'], figure['low'], figure['high'], unit)}, n {fmt.integer(figure['n'])}"
+    said = f"{fmt.estimate(figure['value'], figure['low'], figure['high'], unit)}, n {fmt.integer(figure['n'])}"
+    return f"{said} ({fmt.plain(figure['basis'])})" if figure.get("basis") else said
 
 
 def _signal_words(entries: object, name: str) -> str:

@@ -38,6 +38,7 @@ def draft_icps(
     tables: Tables | None = None,
     count_early: CountEarly | None = None,
     early: pd.DataFrame | None = None,
+    kpis: pd.DataFrame | None = None,
 ) -> list[dict]:
     """Ideal customer profile of every segment, as the JSON artefact `icps`.
 
@@ -60,6 +61,8 @@ def draft_icps(
         they would be too many to load; by default they are counted in `tables`.
     early
         From `measure_leading_indicators`, where it was measured already.
+    kpis
+        The artefact `kpis` with the cut `segment`, for the lifetime value of a customer.
 
     Returns
     -------
@@ -84,7 +87,10 @@ def draft_icps(
         early = measure_leading_indicators(opportunities, accounts, tables, as_of=as_of, count_early=count_early)
     customers = {o: observe(o, opportunities, tables.get("subscriptions"), as_of) for o in BY_CUSTOMER}
     frames = (traits, account_segments, opportunities, accounts, catalogue)
-    return [_draft(row, *frames, settings, as_of, tables, early, customers) for row in rows.to_dict("records")]
+    profiles = [_draft(row, *frames, settings, as_of, tables, early, customers) for row in rows.to_dict("records")]
+    for profile in profiles:
+        profile["potential"]["lifetime_value"] = _lifetime_value(kpis, profile["segment_id"])
+    return profiles
 
 
 def _draft(
@@ -194,6 +200,19 @@ def _potential(closed: pd.DataFrame, won: NDArray[np.bool_], customers: Tables, 
         "larger_after_a_year": _rate(customers["expansion"]["y"].to_numpy() == 1, minimum),
         "products": list_shares(closed.loc[won, "product"]) or NOT_ENOUGH,
     }
+
+
+def _lifetime_value(kpis: pd.DataFrame | None, segment_id: str) -> dict | str:
+    """Discounted lifetime value of a customer of the segment as the key figures hold it, with its interval and its basis."""
+    if kpis is None:
+        return NOT_ENOUGH
+    wanted = {"cut": "segment", "level": segment_id, "period": ALL, "kpi": "ltv", "basis": "discounted", "status": "ok"}
+    rows = kpis[np.logical_and.reduce([(kpis[c] == v).fillna(False).to_numpy(dtype=bool) for c, v in wanted.items()])]
+    if rows.empty or rows[["value", "low", "high", "n"]].iloc[0].isna().any():
+        return NOT_ENOUGH
+    row = rows.iloc[0]
+    figure = _figure(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]), 2)
+    return figure | {"basis": _text(row["note"])}
 
 
 def _rate(events: NDArray[np.bool_], minimum: int) -> dict | str:

@@ -20,8 +20,8 @@ Floats = NDArray[np.floating]
 MIN_FAMILIES = 10  # account families that have a level, and that have it not
 MIN_OBSERVATIONS = 60  # of an outcome in a scope, below which nothing is fitted
 MIN_EVENTS = 15  # of the rarer result
-# The price list makes these rows true by definition.
-BY_DEFINITION = {("product", "value"), ("product", "margin")}
+# What is offered is chosen in the deal, and no account has it beforehand; the price list makes its value true by definition.
+NOT_ASKED = {("product", "win"), ("product", "value"), ("product", "margin")}
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def _enough(outcome: str, rows: pd.DataFrame) -> bool:
 def _code(
     trait: Trait, outcome: str, rows: pd.DataFrame, on_accounts: dict[str, tuple[Floats, NDArray[np.bool_]]]
 ) -> Coded | None:
-    """Levels of a trait on observations; None where the outcome has no such column or the answer is a definition."""
-    if (trait.name, outcome) in BY_DEFINITION:
+    """Levels of a trait on observations; None where the outcome has no such column or the question makes no sense."""
+    if (trait.name, outcome) in NOT_ASKED:
         return None
     if trait.table == "accounts":
         x, unknown = on_accounts[trait.name]
