@@ -10,6 +10,7 @@ import pytest
 from icplab.core import schema
 from icplab.core.errors import ContractBroken
 from icplab.core.findings import CODES, Finding, findings_table
+from icplab.report.show import findings_html
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -89,6 +90,17 @@ def test_an_artefact_gets_its_declared_columns_and_types():
     assert frame.columns.tolist() == [*(c.name for c in schema.ARTEFACTS["tiers"].columns), "extra"]
     assert frame["accounts"].dtype == "float64"
     assert frame["predicted"].isna().all()
+
+
+def test_findings_of_equal_urgency_begin_with_the_answer_to_the_step_s_question():
+    codes = ["draft-compared", "whitespace", "segments-natural", "not-describable", "source-artefact"]
+    severities = ["info", "info", "info", "watch", "watch"]
+    made = [Finding(c, "30_segments", s, "x", f"It says {c}.") for c, s in zip(codes, severities, strict=True)]
+    expected = ["source-artefact", "not-describable", "segments-natural", "draft-compared", "whitespace"]
+    assert findings_table(made)["code"].tolist() == expected
+    html = findings_html(findings_table(made[::-1]))
+    places = [html.index(f"says {code}") for code in expected]
+    assert places == sorted(places)
 
 
 def test_findings_carry_a_declared_code_an_owner_and_their_numbers():

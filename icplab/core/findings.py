@@ -24,26 +24,28 @@ OWNERS = {
     "70_governance": "Revenue Leadership",
 }
 
-# Every code a finding may carry, by the step that usually finds it. Outside checks rely on these names.
+# Every code a finding may carry, by the step that usually finds it, the answer to the step's question first: findings of equal
+# urgency are shown in this order. Outside checks rely on these names.
 _CODES = {
     "intake": """duplicate-accounts orphan-records bulk-close stale-pipeline cut-export definition-change low-coverage
         label-variants defaults-taken plan-changed""",
-    "performance": """small-group heavy-tail reversal censoring mix-shift allocation-dependent plan-gap paper-vs-reality
-        best-level no-difference not-measured cell-above-rest""",
+    "performance": """plan-gap paper-vs-reality best-level cell-above-rest no-difference reversal mix-shift censoring
+        heavy-tail allocation-dependent small-group not-measured""",
     "segments": """segments-natural segments-reproducible segments-constructive segments-none source-artefact
-        not-describable evidence-poor label-only too-many-segments industry-only whitespace market-incomplete
-        segments-changed draft-compared draft-unread where-to-focus""",
-    "traits": """leak missingness-leak confounded-trait segment-specific-trait insufficient-evidence single-icp
-        supported-trait nothing-supported combined-traits icp-delta""",
-    "tiers": """no-usable-ranking tiers-merged over-capacity calibration override-unusable tier-promise
-        model-kept model-changed""",
+        segments-changed draft-compared where-to-focus whitespace market-incomplete too-many-segments industry-only
+        label-only evidence-poor not-describable draft-unread""",
+    "traits": """leak missingness-leak supported-trait nothing-supported combined-traits icp-delta segment-specific-trait
+        confounded-trait single-icp insufficient-evidence""",
+    "tiers": """no-usable-ranking tier-promise calibration tiers-merged over-capacity override-unusable model-kept
+        model-changed""",
     "activation": "uncovered-cell unconnected-segment unsafe-value definition-conflict files-written",
     "governance": """drift backtest-miss backtest-hit retire-segment redefine-trait new-use-case price-or-product-change
         poor-fit-unchanged review-overdue high-traffic-low-qualification low-traffic-high-acceptance high-forms-low-fit
         strong-talks-slow-cycles no-earlier-run compared-with-earlier decision-due forecast
         seller-mix icp-pays""",
 }
-CODES = frozenset(code for block in _CODES.values() for code in block.split())
+CODE_ORDER = {code: place for place, code in enumerate(" ".join(_CODES.values()).split())}
+CODES = frozenset(CODE_ORDER)
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,16 @@ class Finding:
 
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
-    """The artefact `findings`: one row per finding, most urgent first, then by code and subject."""
+    """The artefact `findings`: one row per finding, most urgent first, then as codes are listed, then by subject."""
     columns = {c.name: DTYPES[c.kind] for c in ARTEFACTS["findings"].columns}
     rows = [
         {
             **{c: getattr(f, c) for c in columns if c != "numbers"},
             "numbers": json.dumps(dict(f.numbers), sort_keys=True, default=_plain),
         }
-        for f in sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.code, f.subject, f.sentence))
+        for f in sorted(
+            findings, key=lambda f: (-SEVERITIES.index(f.severity), CODE_ORDER[f.code], f.subject, f.sentence)
+        )
     ]
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 

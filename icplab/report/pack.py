@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from icplab.core import formats as fmt
 from icplab.core.errors import BadInput, ContractBroken
+from icplab.core.findings import CODE_ORDER
 from icplab.core.schema import ALL, UNASSIGNED
 from icplab.core.store import Store
 from icplab.report.decide import decisions
@@ -245,7 +246,9 @@ def _decisions(pack: Pack) -> pd.DataFrame:
 def _list(pack: Pack, rows: pd.DataFrame, *, ordered: bool = False) -> dict[str, Any]:
     links = {name: (f"{name}.html", label) for name, label in pack.about["pages"]}
     if not ordered:
-        rows = rows.sort_values(["step", "code", "subject", "sentence"], kind="stable")
+        rows = rows.assign(_code=rows["code"].map(CODE_ORDER)).sort_values(
+            ["step", "_code", "subject", "sentence"], kind="stable"
+        )
     first, rest = rows.head(SHOWN_FINDINGS), rows.iloc[SHOWN_FINDINGS:]
     return {
         "count": len(rows),

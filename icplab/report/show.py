@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from icplab.core import formats as fmt
-from icplab.core.findings import SEVERITIES, Finding, findings_table
+from icplab.core.findings import CODE_ORDER, SEVERITIES, Finding, findings_table
 from icplab.report.tables import FIRST_ROWS, Format, table_html
 
 # Word and shape of each severity: told apart without colour.
@@ -139,8 +139,8 @@ def findings_html(table: pd.DataFrame, *, steps: Mapping[str, tuple[str, str]] |
     if table.empty:
         return '<p class="icp-none">No findings.</p>'
     order = table["severity"].map(lambda s: -SEVERITIES.index(s))
-    keys = ["_order"] if "question" in table else ["_order", "code", "subject", "sentence"]  # decisions come in order
-    ordered = table.assign(_order=order).sort_values(keys, kind="stable")
+    keys = ["_order"] if "question" in table else ["_order", "_code", "subject", "sentence"]  # decisions come in order
+    ordered = table.assign(_order=order, _code=table["code"].map(CODE_ORDER)).sort_values(keys, kind="stable")
     items = [(row["severity"], _finding_item(row, steps or {})) for row in ordered.to_dict("records")]
     notes = [i for i, (severity, _) in enumerate(items) if severity == "info"]
     cut = notes[SHOWN_NOTES] if len(notes) > SHOWN_NOTES + 1 else len(items)

@@ -325,8 +325,8 @@ def _whitespace(market: pd.DataFrame | None) -> list[Finding]:
             "segment_market": float(top["market_accounts"]),
         }
         sentence += (
-            f" Most of them fall to {top['segment_id']} ({top['segment']}):"
-            f" {top['whitespace_accounts']:,.0f} of {top['market_accounts']:,.0f}."
+            f" The largest part is in {top['segment_id']} ({top['segment']}): {top['whitespace_accounts']:,.0f} of its"
+            f" {top['market_accounts']:,.0f}."
         )
     action = "Add these accounts to the CRM, or leave them out of the plan, before more effort goes to known ones."
     found = [Finding("whitespace", STEP, "info", "market", sentence, numbers, action=action)]
