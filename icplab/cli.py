@@ -190,10 +190,13 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
 
 def _add_score(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "score", _score, "apply a frozen model to new accounts")
-    parser.add_argument("accounts", type=_path, metavar="ACCOUNTS", help="CSV or Parquet file of accounts")
+    parser.add_argument(
+        "accounts", type=_path, metavar="ACCOUNTS", help="file of accounts, in any layout that a run reads"
+    )
     parser.add_argument("--model", type=_path, required=True, metavar="FILE", help="model.json of a run")
     parser.add_argument("--out", type=_path, metavar="FILE", help="default: beside ACCOUNTS, with _scored in its name")
     parser.add_argument("--format", choices=["csv", "parquet", "salesforce", "hubspot"], default="csv")
+    parser.add_argument("--workspace", type=_path, help="folder whose icplab.toml maps the columns of accounts")
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
@@ -296,6 +299,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
+    from icplab.core.config import read_settings
     from icplab.core.model import read_model
     from icplab.run.score import describe_scores, score_file, score_large, write_import, write_scores
     from icplab.run.score_large import is_large
@@ -307,7 +311,7 @@ def _score(options: argparse.Namespace) -> int:
     if options.format == "parquet" and model.usable and is_large(options.accounts):
         print(score_large(options.accounts, model, out))
     else:
-        scored = score_file(options.accounts, model)
+        scored = score_file(options.accounts, model, read_settings(options.workspace) if options.workspace else None)
         write_scores(scored, out, options.format) if plain else write_import(scored, model, out, options.format)
         print(describe_scores(scored, model))
     print(_from_here(out))

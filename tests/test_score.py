@@ -99,13 +99,13 @@ def test_every_input_is_read_in_the_kind_it_was_fitted_in(model):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("accountid,industry\nA1,x\n", 'did you mean "accountid"'),
+        ("acount_id,industry\nA1,x\n", 'did you mean "acount_id"'),
         ("account_id\nA1\nA1\n", '"A1" is there twice'),
         ("account_id,industry\nA1,x\n,y\n", "record 2.*is blank"),
-        ("account_id,industry\nA1,x,y\n", "record 1 has not as many fields"),
-        ("account_id,account_id\nA1,x\n", "a column name is there twice"),
+        ("account_id,industry\nA1,x,y\n", "record 1.*has more fields than the header"),
+        ("account_id,account_id\nA1,x\n", "two columns have this name"),
         ('account_id,industry\nA1,"x\n', "line"),
-        ("", "account_id is missing"),
+        ("", "is empty"),
     ],
 )
 def test_a_file_that_can_be_read_in_two_ways_is_refused(accounts, model, text, message):
@@ -129,6 +129,65 @@ def test_the_command_writes_beside_the_accounts_and_never_over_a_file(accounts, 
     assert len(pd.read_csv(tmp_path / "accounts_scored.csv")) == 3
     assert cli.main(arguments) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def scored_alike(path, model, accounts):
+    """Points and tiers of a file are those of the same accounts as written for icplab."""
+    found, expected = score_file(path, model).scores, score_file(accounts, model).scores
+    return found[["points", "tier"]].equals(expected[["points", "tier"]])
+
+
+OTHER_LAYOUTS = {
+    "semicolons": ACCOUNTS.replace(",", ";"),
+    "another spelling": ACCOUNTS.replace("account_id,account_type,cloud_first", "Account ID,Account Type,Cloud First"),
+    "utf-16": ACCOUNTS.encode("utf-16"),
+    "salesforce": "Account ID,Account Name,Type,Cloud_First__c,Employees,Industry\n"
+    "A3,c,partner,yes,10,Retail\nA1,a,,Yes,500,Retail\nA2,b,customer,no,,Space\n",
+}
+
+
+@pytest.mark.parametrize("name", list(OTHER_LAYOUTS))
+def test_accounts_in_another_layout_are_scored_as_a_run_would_read_them(name, accounts, model, tmp_path):
+    path, content = tmp_path / "export.csv", OTHER_LAYOUTS[name]
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert scored_alike(path, model, accounts)
+    assert score_file(path, model).notes
+
+
+def test_columns_are_mapped_by_the_settings_of_a_workspace(accounts, model, tmp_path):
+    from icplab.core.config import read_settings
+
+    path = tmp_path / "export.csv"
+    path.write_text(ACCOUNTS.replace("account_id", "Kundennummer").replace("employees", "Mitarbeiter"))
+    with pytest.raises(BadInput, match="ICP-E027"):
+        score_file(path, model)
+    (tmp_path / "icplab.toml").write_text(
+        '[columns.accounts]\naccount_id = "Kundennummer"\nemployees = "Mitarbeiter"\n'
+    )
+    scored = score_file(path, model, read_settings(tmp_path)).scores
+    assert scored["points"].tolist() == score_file(accounts, model).scores["points"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"account_id,industry\n", "holds a header and no records"),
+        (b"account_id,industry\nA1,Retail,5\nA2\n", "record has more fields"),
+        ("account_id,name\nA1,Müller\n".encode("latin-1"), "is not UTF-8"),
+        (b"name,parent_account_id\nx,A1\n", "account_id"),
+    ],
+)
+def test_a_file_that_cannot_be_scored_is_refused_in_words(content, said, model, tmp_path):
+    path = tmp_path / "accounts.csv"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=said):
+        score_file(path, model)
+
+
+def test_a_model_without_segments_is_refused(accounts, model):
+    with pytest.raises(BadInput, match="holds no segments"):
+        score_file(accounts, replace(model, segments={}))
 
 
 @pytest.mark.parametrize(("form", "key"), [("salesforce", "Id"), ("hubspot", "Record ID")])

@@ -62,7 +62,7 @@ def find_files(folder: Path, settings: Settings) -> tuple[list[InputFile], list[
         if files and not source.file:
             by_default += [_taken(table, path, native) for path, native in files]
         for path, native in files:
-            problem = _refusal(folder, path)
+            problem = refusal_of(folder, path)
             if problem:
                 problems.append(problem)
             else:
@@ -125,7 +125,7 @@ def _natives(
 
 def _is_open(folder: Path, path: Path) -> bool:
     """Whether the head of a file may be looked at."""
-    return ending(path) in ENDINGS and path.is_file() and _refusal(folder, path) is None
+    return ending(path) in ENDINGS and path.is_file() and refusal_of(folder, path) is None
 
 
 def unread_files(folder: Path, found: list[InputFile], problems: list[Problem]) -> list[str]:
@@ -193,7 +193,7 @@ def _missing(table: str, here: list[Path]) -> Problem:
     return Problem("ICP-E001", message, fix, f"{table}.csv")
 
 
-def _refusal(folder: Path, path: Path) -> Problem | None:
+def refusal_of(folder: Path, path: Path) -> Problem | None:
     """Why a path may not be opened: outside the workspace, not a regular file, unreadable, too big, unknown format."""
     name = path.relative_to(folder).as_posix()
     if not path.exists():

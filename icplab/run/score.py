@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import pandas as pd
 
 from icplab.activation import hubspot_companies, prepare_rows, salesforce_accounts
+from icplab.core.config import Settings
 from icplab.core.errors import BadInput, Problem, nearest
 from icplab.core.formats import FORMULA_SIGNS
 from icplab.core.model import UNSEEN, Model, add_segments, apply_model, level_codes, with_posteriors
 from icplab.core.store import write_parquet
 from icplab.features import type_values
+from icplab.intake import read_accounts
 from icplab.run.score_large import score_parquet
 from icplab.segments import assign_segments, posteriors_of
 
@@ -48,24 +51,28 @@ class Scored:
     unseen: dict[str, int]
     about: pd.DataFrame = field(default_factory=pd.DataFrame)  # account_id, ABOUT, is_customer
     members: pd.DataFrame = field(default_factory=pd.DataFrame)  # account_id, segment
+    notes: tuple[str, ...] = ()  # what was made of another layout than the canonical one
 
 
-def score_file(accounts: Path | str, model: Model) -> Scored:
+def score_file(accounts: Path | str, model: Model, settings: Settings | None = None) -> Scored:
     """Score the accounts of a CSV or Parquet file with a frozen model.
 
     Parameters
     ----------
     accounts : file with account_id and the model's inputs under the names the model knows them by; `account_type`, where
-        it is there, says who is a customer, partner or competitor
+        it is there, says who is a customer, partner or competitor. A CSV without a column account_id, or not written as
+        UTF-8 with commas, is read as the intake reads it: workbooks, other spellings, exports of Salesforce and HubSpot
     model : from `read_model`
+    settings : of a workspace, whose mapping of accounts is then used
 
     Raises
     ------
     BadInput
-        The file cannot be read, has no account_id, or repeats one or leaves one blank.
+        The file cannot be read, has no account_id, or repeats one or leaves one blank; the model holds no segments.
     """
-    frame = _read(Path(accounts))
     kinds = input_kinds(model)
+    frame, notes = _read(Path(accounts), settings)
+    frame = _under_known_names(frame, kinds)
     present = {t: k for t, k in kinds.items() if t in frame}
     frame = frame.assign(**{t: type_values(frame[t], k) for t, k in present.items()})
     frame = frame.sort_values("account_id", ignore_index=True)
@@ -86,6 +93,7 @@ def score_file(accounts: Path | str, model: Model) -> Scored:
             ["account_id", *ABOUT, "is_customer"]
         ],
         members[["account_id", "segment"]],
+        notes,
     )
 
 
@@ -94,6 +102,9 @@ def input_kinds(model: Model) -> dict[str, str]:
     items = [i for i in (*model.inputs, *model.value.inputs, *model.support) if i.table == "accounts"]
     kinds = {i.trait: i.kind for i in items if i.kind in READ_AS and i.trait not in ("motion", "segment_id")}
     recipe: Mapping = model.segments.get("recipe", {})
+    if not {"kind", "ids", "recipe"} <= set(model.segments):
+        message = "holds no segments, so accounts cannot be placed in them"
+        raise BadInput(Problem("ICP-E100", message, "take it from its run again", "model.json"))
     kinds |= {e["trait"]: e["kind"] for part in ("numbers", "discrete") for e in recipe.get(part, [])}
     return {trait: READ_AS[kind] for trait, kind in sorted(kinds.items())}
 
@@ -156,7 +167,7 @@ def describe_scores(scored: Scored, model: Model) -> str:
     tiers = scored.scores["tier"].value_counts().sort_index()
     lines = [f"{len(scored.scores):,} accounts by the model of {model.as_of} ({model.verdict})"]
     lines += [f"  {tier}: {count:,}" for tier, count in tiers.items()]
-    return "\n".join([*lines, *_unread(scored.missing, scored.unknown, scored.unseen)])
+    return "\n".join([*scored.notes, *lines, *_unread(scored.missing, scored.unknown, scored.unseen)])
 
 
 def _unread(missing: list[str], unknown: dict[str, int], unseen: dict[str, int]) -> list[str]:
@@ -171,16 +182,37 @@ def _refuse_existing(path: Path) -> None:
         raise BadInput(Problem("ICP-E100", "is there already", fix="name another file with --out", file=str(path)))
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """All columns as text; anything that could be read in two ways is refused."""
+def _read(path: Path, settings: Settings | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """All columns as text, and what was noted; anything that could be read in two ways is refused."""
     if not path.is_file():
         raise BadInput(
             Problem("ICP-E001", "is not a file", fix="name a CSV or Parquet file of accounts", file=str(path))
         )
-    try:
-        frame = pd.read_parquet(path).astype("str") if path.suffix == ".parquet" else _read_csv(path)
-    except (ValueError, OSError) as error:
-        raise BadInput(Problem("ICP-E100", f"cannot be read: {error}", file=path.name)) from error
+    if path.suffix == ".parquet":
+        try:
+            return _checked(pd.read_parquet(path).astype("str"), path), ()
+        except (ValueError, OSError) as error:
+            why = "is not a Parquet file, or a damaged one"
+            raise BadInput(Problem("ICP-E100", why, "export it again", file=path.name)) from error
+    if settings is None and path.suffix == ".csv" and (frame := _read_csv(path)) is not None:
+        return _checked(frame, path), ()
+    frame, problems = read_accounts(path, settings)
+    return _checked(frame.astype("str"), path), tuple(str(p) for p in problems)
+
+
+def _under_known_names(frame: pd.DataFrame, kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Columns in another spelling (Cloud_First__c, Cloud first) under the names of the model, where only one can be meant."""
+    spelt: dict[str, list[str]] = {}
+    for column in map(str, frame):
+        spelt.setdefault(re.sub(r"__c$|[^a-z0-9]", "", column.lower()), []).append(column)
+    meant = {t: spelt.get(re.sub(r"[^a-z0-9]", "", t.lower()), []) for t in kinds if t not in frame}
+    return frame.rename(
+        columns={found[0]: t for t, found in meant.items() if len(found) == 1 and found[0] not in kinds}
+    )
+
+
+def _checked(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The frame, every account of which has an id of its own."""
     if "account_id" not in frame:
         message = f"required column account_id is missing{nearest('account_id', frame.columns)}"
         raise BadInput(Problem("ICP-E027", message, fix="rename the column", file=path.name))
@@ -201,19 +233,18 @@ def _read(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    """Strictly: UTF-8, as many fields as the header has, only an empty field is missing."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, strict=True)
-        try:
+def _read_csv(path: Path) -> pd.DataFrame | None:
+    """Strictly: UTF-8, as many fields as the header has, only an empty field is missing; None where it is written otherwise."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
             header = next(rows, [])
             records = [row for row in rows if row]
-        except csv.Error as error:
-            raise ValueError(f"line {rows.line_num}: {error}") from error
-    uneven = [n for n, row in enumerate(records, start=1) if len(row) != len(header)]
-    if uneven:
-        raise ValueError(f"record {uneven[0]} has not as many fields as the header ({len(uneven)} such records)")
-    if len(set(header)) < len(header):
-        raise ValueError("a column name is there twice")
+    except (csv.Error, UnicodeError):
+        return None
+    if "account_id" not in header or not records or len(set(header)) < len(header):
+        return None
+    if any(len(row) != len(header) for row in records):
+        return None
     frame = pd.DataFrame(records, columns=header, dtype="str")
     return frame.replace("", None).astype("str")
