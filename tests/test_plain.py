@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from icplab.core.config import Settings, Source
 from icplab.core.schema import CANONICAL
-from icplab.intake import dates, typed
+from icplab.intake import dates, meaning, typed
 from icplab.intake.batch import SECRET, SECRET_MARKS, Batch, contains
 from icplab.intake.plain import found_in, not_blank, plain_days, plain_numbers, plain_text
 
@@ -177,3 +177,16 @@ def test_every_kind_of_secret_holds_one_of_the_marks(secret):
     text = pd.Series([f"see {secret} there"], dtype="str")
     assert contains(text, SECRET).all()
     assert found_in(text, SECRET_MARKS)
+
+
+def test_medians_of_few_products_are_those_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few groups are looked at one by one, many are grouped: the medians are the same, blanks and empty groups among them."""
+    rng = np.random.default_rng(5)
+    values = np.where(rng.random(999) < 0.2, np.nan, rng.normal(size=999))
+    groups = rng.choice([0, 1, 3, 4], 999).astype(np.int32)
+    values[groups == 3] = np.nan
+    one_by_one = meaning._medians(values, groups)
+    monkeypatch.setattr(meaning, "FEW_GROUPS", 0)
+    grouped = meaning._medians(values, groups)
+    assert np.isnan(one_by_one[[2, 3]]).all() and np.isfinite(one_by_one[[0, 1, 4]]).all()
+    np.testing.assert_array_equal(one_by_one, grouped)

@@ -38,6 +38,7 @@ _TEST_DOMAIN = r"(?i)(^|.*\.)(example\.(com|org|net)|test|invalid|localhost)$"
 ENOUGH = 40  # won and lost opportunities each; the floor that vendors of scores use (catalogue case 89)
 UNIT_Z = 5.0  # robust standard deviations in the logarithm from which an amount may be in another unit
 UNIT_FACTOR = 8.0  # and at least so many times the usual amount, or less than its part
+FEW_GROUPS = 32  # products whose medians are taken one after the other, which copies less
 UNIT_LEAST = 3  # amounts; one or two are single large or small deals
 _UNITS = ((8, 18, "a year and a month"), (300, 3000, "single units and thousands"), (3e5, 3e6, "units and millions"))
 ONE_SIDED_LEAST = 20  # won and lost opportunities each before a one-sided column says something
@@ -108,13 +109,14 @@ def check_units(batch: Batch, column: str) -> None:
     Robust z of the logarithm within a product (deviation from the median over 1.4826 times the median absolute deviation),
     after Iglewicz and Hoaglin (1993), How to Detect and Handle Outliers.
     """
-    amount = batch.frame[column].where(batch.live & (batch.frame[column] > 0).to_numpy())
-    log = np.log(amount.to_numpy())
+    amount = batch.frame[column].to_numpy()
+    log = np.where(batch.live & (amount > 0), amount, np.nan)
+    np.log(log, out=log)  # no second copy: there may be millions
     if np.isfinite(log).sum() < 4 * UNIT_LEAST:
         return
     groups = np.zeros(len(log), np.int32)  # 0: products with few amounts, and none
     if "product" in batch.frame:
-        groups = (_numbered(batch.frame["product"]) + 1).astype(np.int32)
+        groups = _numbered(batch.frame["product"]) + 1
         few = np.bincount(groups[np.isfinite(log)], minlength=int(groups.max(initial=0)) + 1) < ONE_SIDED_LEAST
         groups[few[groups]] = 0
     log -= _medians(log, groups)[groups]
@@ -130,18 +132,24 @@ def check_units(batch: Batch, column: str) -> None:
 
 
 def _medians(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Median of each group by its number; NaN where it has none."""
-    medians = pd.Series(values, copy=False).groupby(groups).median()
-    return medians.reindex(range(int(groups.max(initial=0)) + 1)).to_numpy()
+    """Median of each group by its number; NaN where it has none. A few groups are looked at one by one, which copies less."""
+    size = int(groups.max(initial=0)) + 1
+    if size > FEW_GROUPS:
+        return pd.Series(values, copy=False).groupby(groups).median().reindex(range(size)).to_numpy()
+    medians = np.full(size, np.nan)
+    for group in range(size):
+        mine = values[(groups == group) & ~np.isnan(values)]
+        if len(mine):
+            medians[group] = np.median(mine, overwrite_input=True)
+    return medians
 
 
 def _numbered(labels: pd.Series) -> np.ndarray:
-    """A number for each label, by which rows group faster; -1 where there is none."""
+    """A number for each label (int32), by which rows group faster; -1 where there is none."""
     if is_coded(labels):
-        return np.append(np.where(words_of(labels) == "", -1, np.arange(len(labels.cat.categories))), -1)[
-            codes_of(labels)
-        ]
-    return np.where(labels == "", -1, pd.factorize(labels)[0])
+        numbers = np.where(words_of(labels) == "", -1, np.arange(len(labels.cat.categories)))
+        return np.append(numbers, -1).astype(np.int32)[codes_of(labels)]
+    return np.where(labels == "", -1, pd.factorize(labels)[0]).astype(np.int32)
 
 
 def check_one_sided(batches: dict[str, Batch]) -> None:
