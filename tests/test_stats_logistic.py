@@ -130,7 +130,9 @@ def test_the_p_value_is_the_larger_of_model_and_cluster(data):
     outcome, x, nuisance, _, families = data
     fits = fit_candidates(outcome, x, nuisance, clusters=families)
     model = 2 * stats.norm.sf(np.abs(fits["estimate"] / fits["se_model"]))
-    cluster = 2 * stats.t.sf(np.abs(fits["estimate"] / fits["se_cluster"]), fits["df"])
+    cluster = 2 * stats.t.sf(np.abs(fits["estimate"] / fits["se_jackknife"]), fits["df"])
+    assert (fits["se_jackknife"] >= fits["se_cluster"] * 0.99).all()
+    assert (fits["df"] < len(np.unique(families))).all(), "families count by what they know"
     assert np.allclose(fits["p_value"], np.maximum(model, cluster))
 
 
@@ -176,3 +178,18 @@ def test_separated_columns_that_repeat_a_nuisance_column_are_tested_without_it(d
         expected = score_candidates(outcome, held[:, [j]], design[:, keep], **alone).loc[0, "p_value"]
         assert fits.loc[j, "separated"]
         assert fits.loc[j, "p_value"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_jackknife_error_is_that_of_leaving_clusters_out(data):
+    """One cluster of a quarter of the rows: leaving each out in turn, by hand."""
+    outcome, x, nuisance, _, families = data
+    clusters = np.where(np.arange(ROWS) < ROWS // 4, "giant", np.asarray(families).astype(str))
+    fits = fit_candidates(outcome, x[:, :1], nuisance, clusters=clusters)
+    names = np.unique(clusters)
+    without = [
+        fit_candidates(outcome[clusters != c], x[clusters != c, :1], nuisance[clusters != c])["estimate"][0]
+        for c in names
+    ]
+    by_hand = np.sqrt(((np.array(without) - fits["estimate"][0]) ** 2).sum())
+    assert fits["se_jackknife"][0] == pytest.approx(by_hand, rel=0.15)
+    assert fits["df"][0] < 20, "one cluster holds a quarter of what is known"

@@ -57,6 +57,88 @@ class TestPairs:
         assert len(measure_pairs(np.zeros((5, 1)), np.zeros(5), np.full(5, 0.5), np.arange(5), (none, none)).z) == 0
 
 
+def deals(seed: int, n: int = 1500, **known):
+    """Deals of one account each with twenty idle yes/no traits; `known` replaces what is drawn, `lift` adds log odds and
+    `more` multiplies how frequent the traits are, row by row."""
+    rng = np.random.default_rng(seed)
+    lift, more = (np.asarray(known.pop(k, v)) for k, v in (("lift", np.zeros(n)), ("more", np.ones(n))))
+    ids = np.array([f"A{i:04d}" for i in range(n)])
+    given = {
+        "family": ids,
+        "owner": rng.choice(["u1", "u2", "u3", "u4"], n),
+        "source": rng.choice(["a", "b", "c"], n),
+        "region": rng.choice(["north", "south"], n),
+        "employees": np.exp(rng.normal(4.5, 1.3, n)).round(),
+        "created": AS_OF - pd.to_timedelta(rng.integers(60, 800, n), unit="D"),
+        "has": rng.random((n, 20)) < np.clip(rng.uniform(0.1, 0.4, 20) * more[:, None], 0, 0.95),
+        **known,
+    }
+    won = rng.random(n) < 1 / (1 + np.exp(1.1 - lift))
+    names = [f"x{j:02d}" for j in range(20)]
+    accounts = pd.DataFrame(given["has"], columns=names).astype("boolean")
+    accounts = accounts.assign(
+        account_id=ids, family_id=given["family"], employees=given["employees"], region=given["region"]
+    )
+    deals = pd.DataFrame({"opportunity_id": ids, "account_id": ids, "family_id": given["family"]}).assign(
+        status=np.where(won, "won", "lost"), type="new", motion="new", created_at=given["created"], closed_at=AS_OF
+    )
+    blank = {"acv": np.nan, "margin_rate": np.nan, "cycle_days": np.nan, "product": None}
+    deals = deals.assign(owner=given["owner"], source=given["source"], **blank)
+    row = {"table": "accounts", "kind": "flag", "family": "technographic", "role": "", "known_at": "created"}
+    catalogue = pd.DataFrame([{"trait": t, **row, "fill_rate": 1.0, "levels": 2, "excluded": False} for t in names])
+    return deals, accounts, catalogue
+
+
+def claimed(seed: int, n: int = 1500, **known) -> int:
+    """Traits claimed among twenty that are all idle."""
+    opportunities, accounts, catalogue = deals(seed, n, **known)
+    one = {"segment_id": "S0", "segment": "whole market", "membership": 1.0}
+    members = accounts[["account_id"]].assign(**one)
+    table = traits.measure_traits(opportunities, accounts, catalogue, members, Settings(), as_of=AS_OF)
+    return int(((table["verdict"] == "supported") & (table["scope"] == "all")).sum())
+
+
+class TestWhatOnlyRides:
+    """Idle traits that ride on something else, of which an analyst's plain table would claim most."""
+
+    SEEDS = range(3)
+
+    def test_on_one_giant_family(self):
+        false = 0
+        for seed in self.SEEDS:
+            rng = np.random.default_rng([seed, 1])
+            family = np.where(rng.random(1500) < 0.3, 0, 1 + rng.integers(0, 700, 1500))
+            has = (rng.random((701, 20)) < rng.uniform(0.1, 0.4, 20))[family]  # a family has a trait, or has it not
+            names = np.array([f"F{f}" for f in range(701)])[family]
+            false += claimed(seed, family=names, has=has, lift=np.where(family == 0, 1.3, 0.0))
+        assert false == 0
+
+    def test_on_the_last_month_of_each_quarter(self):
+        false = 0
+        for seed in self.SEEDS:
+            created = AS_OF - pd.to_timedelta(np.random.default_rng([seed, 2]).integers(60, 800, 1500), unit="D")
+            late = (created.month % 3 == 0).astype(float)
+            false += claimed(seed, created=created, lift=1.2 * late, more=0.8 + 0.9 * late)
+        assert false == 0
+
+    def test_on_middling_size(self):
+        false = 0
+        for seed in self.SEEDS:
+            employees = np.exp(np.random.default_rng([seed, 3]).normal(4.5, 1.3, 3000)).round()
+            middling = (np.abs(np.log(employees) - 4.5) < 0.7).astype(float)
+            false += claimed(seed, n=3000, employees=employees, lift=1.4 * middling, more=0.7 + 1.0 * middling)
+        assert false <= 1
+
+    def test_on_one_source_in_one_region(self):
+        false = 0
+        for seed in self.SEEDS:
+            rng = np.random.default_rng([seed, 4])
+            source, region = rng.choice(["a", "b", "c"], 3000), rng.choice(["north", "south"], 3000)
+            cell = ((source == "a") & (region == "north")).astype(float)
+            false += claimed(seed, n=3000, source=source, region=region, lift=1.6 * cell, more=0.9 + 1.3 * cell)
+        assert false <= 1
+
+
 class TestBlanks:
     def test_without_blanks_nothing_moves(self):
         won, has = np.array([1.0, 1, 0, 0]), np.array([[1], [0], [1], [0]], dtype=bool)

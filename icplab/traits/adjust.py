@@ -24,10 +24,21 @@ MIN_LEVEL = 10  # observations below which a level of source, region, owner is j
 WEAK = 0.01  # ridge on segments and size: a prior of standard deviation 10, only against separation
 OWNER_SPREAD = 0.7  # prior standard deviation of sellers, in log odds; wide, so that a star seller is not shrunken away
 SPREADS = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8)  # tried for the background; 0.01 is as good as none
+FAMILY_SPREADS = (*SPREADS, 1.6)
+# Observations from which a family may differ from the others by an effect of its own, and how many families at most; smaller
+# ones are left to the clustered errors.
+LARGE_FAMILY, MOST_FAMILIES = 20, 150
+# Channels and sellers together (a source in one region, a seller in one half-year): asked from so many observations.
+CELL_SPREADS, MANY, LARGE_CELL = (0.01, 0.4), 800, 20
+BENDS = 7  # of the size curve, at even quantiles; one per BEND_ROWS observations, 2 at least
+BEND_ROWS = 200
+MONTH_ROWS = 40  # observations a month from which creation months are held equal, instead of quarters
 EVIDENCE_ROWS = 20_000  # rows the width is chosen on; more change nothing
 
-# Nuisance block that a trait stands in for: it leaves when that trait is looked at.
-STANDS_FOR = {"employees": "size", "region": "region", "source": "source", "product": "product"}
+# Nuisance blocks that a trait stands in for: they leave when that trait is looked at.
+STANDS_FOR = {
+    "employees": ("size",), "region": ("region", "cell"), "source": ("source", "cell"), "product": ("product",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,11 +108,25 @@ def build_nuisance(
     Returns
     -------
     Nuisance
-        Intercept; memberships but one; log employees with two bends and an indicator of missing; source, region, motion and
-        creation quarter (levels with fewer than MIN_LEVEL observations joined), with a prior of standard deviation 1; owner,
+        Intercept; memberships but one; log employees with BENDS bends and an indicator of missing; source, region, motion and
+        creation month or quarter (levels with fewer than MIN_LEVEL observations joined), with a prior of standard deviation 1; owner,
         with one of OWNER_SPREAD (both times the outcome's own spread on a log scale); for outcomes on a log scale the product sold, so that the price
-        list is not taken for a trait; background.
+        list is not taken for a trait; families of LARGE_FAMILY observations and more; cells of source and region, and of seller
+        and half-year; background. The last three have priors whose widths the data choose.
     """
+    unit = float(observations["y"].std() or 1.0) if logged else 1.0
+    y = observations["y"].to_numpy()
+    found = plain_nuisance(observations, memberships, _period(observations["created_at"]), logged=logged)
+    found = _with_shrunken(found, _large_families(observations["family_id"]), y, unit, logged, FAMILY_SPREADS)
+    found = _with_shrunken(found, _cells(observations), y, unit, logged, CELL_SPREADS)
+    background = _stack([p for c in coded for p in _background(c)]) if coded else None
+    return _with_shrunken(found, background, y, unit, logged, SPREADS)
+
+
+def plain_nuisance(
+    observations: pd.DataFrame, memberships: Floats | None, period: pd.Series, *, logged: bool
+) -> Nuisance:
+    """What needs no outcome to be made: segment, size, source, region, motion, product, period and owner."""
     unit = float(observations["y"].std() or 1.0) if logged else 1.0
     parts: list[tuple[str, Floats, float, list[str]]] = [("intercept", np.ones((len(observations), 1)), 0.0, [""])]
     if memberships is not None and memberships.shape[1] > 1:
@@ -114,32 +139,70 @@ def build_nuisance(
         ("region", observations["region"], 1 / unit**2),
         ("motion", observations["motion"], 1 / unit**2),
         *((("product", observations["product"], WEAK),) if logged and "product" in observations else ()),
-        ("period", _quarter(observations["created_at"]), 1 / unit**2),
+        ("period", period, 1 / unit**2),
         ("owner", observations["owner"], 1 / (OWNER_SPREAD * unit) ** 2),
     ):
         dummies = _dummies(values)
         parts.append((block, dummies, ridge, [""] * dummies.shape[1]))
-    plain = _stack(parts)
-    background = _stack([p for c in coded for p in _background(c)]) if coded else None
-    return _with_background(plain, background, observations["y"].to_numpy(), unit, logged)
+    return _stack(parts)
 
 
 def _size(observations: pd.DataFrame) -> Floats:
-    """Log employees, standardised, with bends at its terciles, and an indicator of missing."""
+    """Log employees, standardised, with bends at even quantiles, and an indicator of missing."""
     size = np.log1p(observations["employees"].to_numpy(dtype=float, na_value=np.nan).clip(0))
     unknown = np.isnan(size)
     if unknown.all() or np.nanstd(size) == 0:
         return np.empty((len(size), 0))
     z = np.where(unknown, 0.0, (size - np.nanmean(size)) / np.nanstd(size))
-    bends = np.quantile(z[~unknown], [1 / 3, 2 / 3])
+    n_bends = int(np.clip((~unknown).sum() // BEND_ROWS, 2, BENDS))
+    bends = np.unique(np.quantile(z[~unknown], np.arange(1, n_bends + 1) / (n_bends + 1)))
     columns = [z, *(np.where(unknown, 0, np.maximum(z - b, 0)) for b in bends)]
     if unknown.any():
         columns.append(unknown.astype(float))
     return np.column_stack(columns)
 
 
-def _quarter(created_at: pd.Series) -> pd.Series:
+def _period(created_at: pd.Series) -> pd.Series:
+    """Creation month where months hold enough, else quarter."""
+    months = created_at.dt.year.astype("str") + "-" + created_at.dt.month.astype("str")
+    if created_at.notna().sum() >= MONTH_ROWS * months[created_at.notna()].nunique():
+        return months
+    return quarters(created_at)
+
+
+def quarters(created_at: pd.Series) -> pd.Series:
+    """Creation quarter."""
     return created_at.dt.year.astype("str") + "Q" + created_at.dt.quarter.astype("str")
+
+
+def _cells(observations: pd.DataFrame) -> Nuisance | None:
+    """Source by region and seller by half-year, where cells are not too small: what does not just add up."""
+    if len(observations) < MANY:
+        return None
+    created = observations["created_at"]
+    half = created.dt.year.astype("str") + "H" + (1 + created.dt.quarter // 3).astype("str")
+    parts = []
+    for first, second in ((observations["source"], observations["region"]), (observations["owner"], half)):
+        left, right = (s.astype("str").fillna("(missing)") for s in (first, second))
+        if min(left.nunique(), right.nunique()) < 2:
+            continue
+        cell = left + " / " + right
+        counts = cell.value_counts()
+        names = sorted(counts.index[counts >= LARGE_CELL])[:MOST_FAMILIES]
+        codes = pd.Index(names).get_indexer(cell)
+        parts.append(("cell", (codes[:, None] == np.arange(len(names))).astype(float), 1.0, [""] * len(names)))
+    return _stack(parts) if parts else None
+
+
+def _large_families(families: pd.Series) -> Nuisance | None:
+    """An effect of its own for each family with many observations; without it a giant's success is its traits' success."""
+    counts = families.value_counts()
+    large = counts[counts >= LARGE_FAMILY]
+    if large.empty or len(counts) < 2:
+        return None
+    names = sorted(large.index, key=lambda name: (-large[name], str(name)))[:MOST_FAMILIES]
+    codes = pd.Index(names).get_indexer(families)
+    return _stack([("family", (codes[:, None] == np.arange(len(names))).astype(float), 1.0, [""] * len(names))])
 
 
 def _dummies(values: pd.Series) -> Floats:
@@ -175,22 +238,25 @@ def _stack(parts: list[tuple[str, Floats, float, list[str]]]) -> Nuisance:
     )
 
 
-def _with_background(plain: Nuisance, background: Nuisance | None, y: Floats, unit: float, logged: bool) -> Nuisance:
-    """Both together, the background's prior chosen by its evidence (Laplace's approximation for 0/1 outcomes)."""
-    if background is None or not background.z.shape[1]:
+def _with_shrunken(
+    plain: Nuisance, more: Nuisance | None, y: Floats, unit: float, logged: bool, spreads: tuple[float, ...]
+) -> Nuisance:
+    """Both together, the prior of what is added chosen by its evidence (Laplace's approximation for 0/1 outcomes)."""
+    if more is None or not more.z.shape[1]:
         return plain
-    z = np.hstack([plain.z, background.z])
+    z = np.hstack([plain.z, more.z])
     part = slice(None, None, -(-len(y) // EVIDENCE_ROWS))
-    evidence, found, tried = [], None, []
-    for spread in SPREADS:
-        tried.append(np.concatenate([plain.ridge, background.ridge / (spread * unit) ** 2]))
+    found = None if plain.start is None else np.concatenate([plain.start, np.zeros(more.z.shape[1])])
+    evidence, tried = [], []
+    for spread in spreads:
+        tried.append(np.concatenate([plain.ridge, more.ridge / (spread * unit) ** 2]))
         value, found = _evidence(y[part], z[part], tried[-1], logged, found)
         evidence.append((value, found))
     best = int(np.argmax([e for e, _ in evidence]))
     if best == 0:
-        return plain  # the other traits explain nothing
+        return plain  # they explain nothing
     start, ridge = evidence[best][1], tried[best]
-    block, level = (np.concatenate([getattr(plain, a), getattr(background, a)]) for a in ("block", "level"))
+    block, level = (np.concatenate([getattr(plain, a), getattr(more, a)]) for a in ("block", "level"))
     return Nuisance(z, ridge, block, level, start)
 
 

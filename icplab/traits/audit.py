@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from icplab.core.config import Settings
 from icplab.core.stats.blocks import invert, sum_by_cluster
-from icplab.traits.adjust import MIN_LEVEL, build_nuisance
+from icplab.traits.adjust import MIN_LEVEL, plain_nuisance, quarters
 from icplab.traits.levels import TREND, Trait, code_levels, read_traits
 from icplab.traits.scopes import build_memberships
 
@@ -148,7 +148,7 @@ def _design(rows: pd.DataFrame, accounts: pd.DataFrame, place: NDArray, segments
         employees=accounts["employees"].to_numpy()[place] if "employees" in accounts else np.nan,
         region=accounts["region"].to_numpy()[place] if "region" in accounts else None,
     )
-    nuisance = build_nuisance(described, memberships, [], logged=False).without("owner")
+    nuisance = plain_nuisance(described, memberships, quarters(rows["created_at"]), logged=False).without("owner")
     won, is_open = (rows["status"] == "won").to_numpy(), (rows["status"] == "open").to_numpy()
     return np.column_stack([nuisance.z, won.astype(float), is_open.astype(float)])
 

@@ -35,7 +35,15 @@ MIN_EXPECTED = 5.0  # expected wins and expected losses in either arm (the usual
 PROMISING = 0.10  # p-value above which the sign in a later period changes no verdict, and is not computed
 SINGLE = ("flag", "multi")  # kinds whose levels stand alone; levels of the other kinds exclude each other
 STRONGER, MAX_STRONGER = 0.01, 4  # p-value from which a level of a category is held equal for the others; how many are
-CHANNEL = ("source", "region", "motion", "period", "owner")  # nuisance blocks about selling, not about the account
+CHANNEL = (
+    "source",
+    "region",
+    "motion",
+    "period",
+    "owner",
+    "cell",
+)  # nuisance blocks about selling, not about the account
+ALONE = CHANNEL[:-1]  # cells repeat the others, and stay shrunken
 # A level whose error grows by this factor once sellers and channels are not shrunken stands for one of them.
 INSEPARABLE = 1.1
 ADJUSTED = ["estimate", "se", "p_value", "df", "separated", "inseparable"]
@@ -236,7 +244,7 @@ def _apart_from_channel(
     if not len(asked):
         return fits, influence
     own = None if twin is None else twin[asked]
-    within, sums = _fit(scope, x[:, asked], nuisance.free(*CHANNEL), missing[:, asked], own)
+    within, sums = _fit(scope, x[:, asked], nuisance.free(*ALONE), missing[:, asked], own)
     before = fits["se"].to_numpy(dtype=float)[asked]
     moved = ~(within["se"].to_numpy(dtype=float) <= INSEPARABLE * before)
     fits.loc[asked[moved], within.columns] = within[moved].to_numpy()
@@ -250,7 +258,7 @@ def _prepare(scope: Scope, group: list[Coded]) -> tuple[Nuisance, NDArray[np.int
     trait, nuisance = group[0].trait, scope.nuisance
     if trait.kind in SINGLE:
         return nuisance, np.array([nuisance.position(c.trait.name, level) for c in group for level in c.trait.levels])
-    return nuisance.without(f"trait:{trait.name}", STANDS_FOR.get(trait.name, "")), None
+    return nuisance.without(f"trait:{trait.name}", *STANDS_FOR.get(trait.name, ())), None
 
 
 def _given_stronger(scope: Scope, x: Floats, nuisance: Nuisance, missing: Floats, p_value: Floats) -> Floats:

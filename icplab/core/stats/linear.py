@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from icplab.core.errors import ContractBroken
-from icplab.core.stats.blocks import invert
-from icplab.core.stats.logistic import cluster_sums
+from icplab.core.stats.blocks import invert, sum_by_cluster
+from icplab.core.stats.logistic import cluster_sums, jackknife
 
 Floats = NDArray[np.floating]
 
@@ -100,18 +100,21 @@ def _table(
     freedom = max(n - parameters, 1)
     se_model = np.sqrt((rest**2).sum(axis=0) / freedom / spread)
     p_value = 2 * special.stdtr(freedom, -np.abs(slope / se_model))
-    se_cluster, df = np.full(len(slope), np.nan), float(freedom)
+    se_cluster, se_jackknife, df = (np.full(len(slope), v) for v in (np.nan, np.nan, float(freedom)))
     sums: Floats = x_left * rest / spread
     if clusters is not None:
         sums = cluster_sums(sums, clusters, parameters)
-        se_cluster, df = np.sqrt((sums**2).sum(axis=0)), float(max(len(sums) - 1, 1))
-        p_value = np.fmax(p_value, 2 * special.stdtr(df, -np.abs(slope / np.maximum(se_cluster, 1e-300))))
+        se_cluster = np.sqrt((sums**2).sum(axis=0))
+        shares = sum_by_cluster(np.nan_to_num(x_left**2 / spread), pd.factorize(np.asarray(clusters), sort=False)[0])
+        se_jackknife, df = jackknife(sums, shares)
+        p_value = np.fmax(p_value, 2 * special.stdtr(df, -np.abs(slope / np.maximum(se_jackknife, 1e-300))))
     table = pd.DataFrame(
         {
             "estimate": slope,
             "se_model": se_model,
             "se_cluster": se_cluster,
-            "se": np.fmax(se_model, se_cluster),
+            "se_jackknife": se_jackknife,
+            "se": np.fmax(se_model, se_jackknife),
             "p_value": p_value,
             "df": df,
             "separated": False,

@@ -15,6 +15,7 @@ from icplab.core.stats.newton import Block, Flags, Floats, Task, fit_block, newt
 # A candidate whose arm is all won or all lost has no finite estimate; it gets the weakly informative prior N(0, 2.5²) on
 # its log odds ratio (Gelman et al. 2008, Annals of Applied Statistics 2(4), recommend this scale) and is flagged.
 SEPARATION_RIDGE = 1 / 2.5**2
+LARGEST_SHARE = 0.95  # of one cluster in an estimate; beyond it nothing is left to compare it with
 CACHE_CELLS = 128_000  # rows times candidates worked on at once: what stays near the processor
 
 
@@ -111,9 +112,10 @@ def fit_candidates(
     Returns
     -------
     DataFrame
-        One row per candidate, in their order: `estimate` (log odds ratio), `se_model`, `se_cluster` (NaN without
-        clusters), `se` (the larger), `p_value` (two-sided; the larger of the model-based normal and the clustered t test
-        with clusters - 1 degrees of freedom; the score test for separated ones), `df`, `separated`, `converged`.
+        One row per candidate, in their order: `estimate` (log odds ratio), `se_model`, `se_cluster` (CR1; NaN without
+        clusters), `se_jackknife` (see `jackknife`), `se` (the larger of the model-based and that), `p_value` (two-sided; the
+        larger of the model-based normal and the clustered t test with `df` degrees of freedom; the score test for separated
+        ones), `df`, `separated`, `converged`.
 
     Raises
     ------
@@ -267,9 +269,10 @@ def _fit_all(task: Task, whole: Block) -> tuple[pd.DataFrame, Floats]:
     """All candidates, block by block, as many as fit into memory together."""
     parts = [fit_block(task, part) for part in _parts(task, whole)]
     if not parts:
-        parts = [(np.zeros(0), np.zeros(0), np.zeros((task.codes.max(initial=-1) + 1, 0)), np.zeros(0, bool))]
-    beta, variance, sums, converged = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
-    return _table(task, beta, variance, sums, whole.ridge[0] > 0, converged), sums
+        nothing = np.zeros((task.codes.max(initial=-1) + 1, 0))
+        parts = [(np.zeros(0), np.zeros(0), nothing, nothing, np.zeros(0, bool))]
+    beta, variance, sums, shares, converged = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
+    return _table(task, beta, variance, sums, shares, whole.ridge[0] > 0, converged), sums
 
 
 def _parts(task: Task, whole: Block) -> list[Block]:
@@ -279,25 +282,52 @@ def _parts(task: Task, whole: Block) -> list[Block]:
     return [whole.part(slice(s, s + size)) for s in range(0, m, size)]
 
 
+def jackknife(sums: Floats, shares: Floats) -> tuple[Floats, Floats]:
+    """Standard errors and degrees of freedom that a few large clusters cannot flatter.
+
+    Parameters
+    ----------
+    sums, shares
+        Clusters by candidates: influence on the estimate, and share in what is known of it (shares of a candidate sum to 1).
+
+    Returns
+    -------
+    tuple
+        The cluster-robust error had each cluster been left out in turn (an influence grows by 1/(1 - share), because the
+        estimate bends to the cluster), and how many clusters the estimate rests on, less one: 1/Σ share², the number that
+        equal clusters would have.
+
+    Notes
+    -----
+    Bell and McCaffrey 2002, Survey Methodology 28(2), for the correction; Carter, Schnepel and Steigerwald 2017, Review of
+    Economics and Statistics 99(4), for the effective number of clusters. One direction only: that of the candidate.
+    """
+    error = np.sqrt(((sums / (1 - np.minimum(shares, LARGEST_SHARE))) ** 2).sum(axis=0))
+    effective = 1 / np.maximum((shares**2).sum(axis=0), 1e-12)
+    return error, np.clip(effective - 1, 1.0, max(len(sums) - 1, 1))
+
+
 def _table(
-    task: Task, beta: Floats, variance: Floats, sums: Floats, separated: Flags, converged: Flags
+    task: Task, beta: Floats, variance: Floats, sums: Floats, shares: Floats, separated: Flags, converged: Flags
 ) -> pd.DataFrame:
-    """Estimates with both standard errors; NaN where a candidate does not vary beyond its nuisance."""
+    """Estimates with their standard errors; NaN where a candidate does not vary beyond its nuisance."""
     from scipy import special
 
     se_model = np.sqrt(np.where(variance > 0, variance, np.nan))
-    se_cluster, df = np.full(len(se_model), np.nan), np.inf
+    se_cluster, se_jackknife, df = (np.full(len(se_model), v) for v in (np.nan, np.nan, np.inf))
     p_value = 2 * special.ndtr(-np.abs(beta) / se_model)
     if task.clustered:
         se_cluster = np.where(np.isnan(se_model), np.nan, np.sqrt((sums**2).sum(axis=0)))
-        df = float(max(len(sums) - 1, 1))
-        p_value = np.fmax(p_value, 2 * special.stdtr(df, -np.abs(beta) / np.maximum(se_cluster, 1e-300)))
+        se_jackknife, df = jackknife(sums, shares)
+        se_jackknife = np.where(np.isnan(se_model), np.nan, se_jackknife)
+        p_value = np.fmax(p_value, 2 * special.stdtr(df, -np.abs(beta) / np.maximum(se_jackknife, 1e-300)))
     return pd.DataFrame(
         {
             "estimate": np.where(np.isnan(se_model), np.nan, beta),
             "se_model": se_model,
             "se_cluster": se_cluster,
-            "se": np.fmax(se_model, se_cluster),
+            "se_jackknife": se_jackknife,
+            "se": np.fmax(se_model, se_jackknife),
             "p_value": p_value,
             "df": df,
             "separated": separated,

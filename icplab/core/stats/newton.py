@@ -127,20 +127,23 @@ def newton(y: Floats, z: Floats, penalty: Floats, start: ArrayLike | None = None
     return theta, False
 
 
-def fit_block(task: Task, block: Block) -> tuple[Floats, Floats, Floats, Flags]:
-    """Estimates, model-based variances, cluster influences (clusters x candidates) and whether each converged."""
+def fit_block(task: Task, block: Block) -> tuple[Floats, Floats, Floats, Floats, Flags]:
+    """Estimates, model-based variances, influences and leverages of clusters (clusters x candidates), and whether each
+    converged."""
     if task.inverse is None:
-        beta, variance, influence, converged = _finish(task, block, *_first_step(task, block))
+        beta, variance, influence, leverage, converged = _finish(task, block, *_first_step(task, block))
     else:
-        gamma, beta, variance, influence = _chord(task, block, task.inverse)
+        gamma, beta, variance, influence, leverage = _chord(task, block, task.inverse)
         converged = ~np.isnan(variance)
         todo = np.flatnonzero(~converged | task.exact | (np.abs(beta[0]) > STRONG))
         if len(todo):
             done = _finish(task, block.part(todo), gamma[:, todo], beta[:, todo])
-            beta[:, todo], variance[todo], influence[:, todo], converged[todo] = done
+            beta[:, todo], variance[todo], influence[:, todo], leverage[:, todo], converged[todo] = done
     if not task.influence:
-        return beta[0], variance, np.zeros((1, len(variance))), converged
-    return beta[0], variance, _by_cluster(task, block, influence), converged
+        nothing = np.zeros((1, len(variance)))
+        return beta[0], variance, nothing, nothing, converged
+    shares = sum_by_cluster(leverage, task.codes) if task.clustered else np.zeros((1, len(variance)))
+    return beta[0], variance, _by_cluster(task, block, influence), shares, converged
 
 
 def score_alone(task: Task, block: Block) -> tuple[Floats, Floats]:
@@ -152,7 +155,7 @@ def score_alone(task: Task, block: Block) -> tuple[Floats, Floats]:
     spread = np.sqrt(np.where(small[:, 0, 0] > 0, small[:, 0, 0], np.nan))
     if not task.clustered:
         return step[0] / spread, np.full(len(spread), np.nan)
-    sums = _by_cluster(task, block, _influence(task.z, free, small, by_own, residual))
+    sums = _by_cluster(task, block, _left_of(task.z, free, small, by_own) * residual)
     clustered = np.sqrt((sums**2).sum(axis=0))
     return step[0] / spread, step[0] / np.where(clustered > NOTHING, clustered, np.nan)
 
@@ -248,13 +251,15 @@ def _loss(y: Floats, eta: Floats, theta: Floats, penalty: Floats) -> float:
     return float(np.sum(np.logaddexp(0, eta) - y * eta) + 0.5 * np.sum(penalty * theta**2))
 
 
-def _chord(task: Task, whole: Block, inverse: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Steps with the nuisance block of the null model throughout: coefficients, variances (NaN: not settled), influences."""
+def _chord(task: Task, whole: Block, inverse: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Steps with the nuisance block of the null model throughout: coefficients, variances (NaN: not settled), influences
+    and leverages of rows."""
     y, z, m = task.y, task.z, whole.own.shape[2]
     gamma, beta = np.repeat(task.null[:, None], m, axis=1), np.zeros((len(whole.own), m))
     has = np.flatnonzero(whole.twins >= 0)
     gamma[whole.twins[has], has] = 0
     variance, influence = np.full(m, np.nan), np.zeros((len(y), m))
+    leverage = np.zeros((len(y) if task.clustered else 1, m))
     active = np.arange(m)
     for _ in range(MAX_CHORDS):
         block, b, g = whole.part(active), beta[:, active], gamma[:, active]
@@ -276,15 +281,23 @@ def _chord(task: Task, whole: Block, inverse: Floats) -> tuple[Floats, Floats, F
             small = invert_small(schur[done])
             variance[active[done]] = small[:, 0, 0]
             rest = [x[:, done] - z @ solved[q][:, done] for q, x in enumerate(block.own)]
-            influence[:, active[done]] = residual[:, done] * sum(small[:, 0, q] * r for q, r in enumerate(rest))
+            left = np.asarray(sum(small[:, 0, q] * r for q, r in enumerate(rest)))
+            influence[:, active[done]] = residual[:, done] * left
+            if task.clustered:
+                leverage[:, active[done]] = _leverage(weight[:, done], left, small)
         active = active[~done & (size < 1e3)]
         if not len(active):
             break
-    return gamma, beta, variance, influence
+    return gamma, beta, variance, influence, leverage
 
 
-def _finish(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[Floats, Floats, Floats, Flags]:
-    """Full Newton steps from here: coefficients, variances, row influences, and which settled.
+def _leverage(weight: Floats, left: Floats, small: Floats) -> Floats:
+    """Share of each row in what is known of a candidate's coefficient; the shares of a candidate sum to 1."""
+    return weight * left**2 / np.maximum(small[:, 0, 0], NOTHING)
+
+
+def _finish(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[Floats, Floats, Floats, Floats, Flags]:
+    """Full Newton steps from here: coefficients, variances, influences and leverages of rows, and which settled.
 
     Influences, and variances with them, are those before the last step, which is smaller than CLOSE. Variances alone follow
     the last step to first order, so that it may be as large as NEARLY.
@@ -293,6 +306,7 @@ def _finish(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[Floa
     gamma[block.twins[block.twins >= 0], np.flatnonzero(block.twins >= 0)] = 0
     converged, variance = np.zeros(m, dtype=bool), np.zeros(m)
     influence = np.zeros((len(task.y) if task.influence else 0, m))
+    leverage = np.zeros((len(task.y) if task.influence and task.clustered else 1, m))
     todo = np.arange(m)
     for turn in range(MAX_STEPS):
         part = block.part(todo) if len(todo) < m else block
@@ -311,12 +325,17 @@ def _finish(task: Task, block: Block, gamma: Floats, beta: Floats) -> tuple[Floa
         last = done | (turn == MAX_STEPS - 1)
         variance[todo[last]] = after[last]
         if task.influence and last.any():
-            influence[:, todo[last]] = _influence(task.z, part.part(last), small[last], by_own[last], residual[:, last])
+            rest = residual[:, last]
+            left = _left_of(task.z, part.part(last), small[last], by_own[last])
+            influence[:, todo[last]] = left * rest
+            if task.clustered:
+                mu = task.y[:, None] - rest
+                leverage[:, todo[last]] = _leverage(mu * (1 - mu), left, small[last])
         converged[todo[done]] = True
         todo = todo[~done & ((size < SMALL_STEP) | (turn < RUNAWAY))]
         if not len(todo):
             break
-    return beta, variance, influence, converged
+    return beta, variance, influence, leverage, converged
 
 
 def _exact_step(
@@ -347,11 +366,6 @@ def _exact_step(
     step = solve_small(schur, right - np.einsum("qpm,mp->qm", cross, by_gradient), largest)
     step_gamma = by_gradient.T - np.einsum("mpq,qm->pm", by_own, step)
     return (step_gamma, step), invert_small(schur), by_own, residual
-
-
-def _influence(z: Floats, block: Block, small: Floats, by_own: Floats, residual: Floats) -> Floats:
-    """Influence of each row on the candidates' coefficients: what is left of the candidate, times the residual."""
-    return _left_of(z, block, small, by_own) * residual
 
 
 def _left_of(z: Floats, block: Block, small: Floats, by_own: Floats) -> Floats:
