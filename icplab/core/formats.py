@@ -70,6 +70,7 @@ OWN_WORDS = frozenset(
         "metric",
         "basis",
         "tier",
+        "would_be",
         "from",
         "to",
         "status",

@@ -1,7 +1,7 @@
 """Reads account table, opportunities and segments, makes the frozen scorecard and a score for every account.
 
 The parts: `training` (labels, weights, candidate inputs), `fit` (selection and shrinkage), `scorecard` (points, calibration,
-value), `forward` (check on later opportunities), `rivals` (today's rule, boosting,
+value), `forward` (check on later opportunities), `level` (whether today's is another), `rivals` (today's rule, boosting,
 random split on the same folds), `champion` (the card in force against the new one), `sample` (the sample-size gate), `intent` (its half-life, its scores), `reliability` (are probabilities right). Scoring itself is `core.model.apply_model`.
 """
 
@@ -30,6 +30,7 @@ from icplab.scores.forward import (
     fit_opportunities,
 )
 from icplab.scores.intent import DEFAULT_HALF_LIFE, HALF_LIVES, HalfLife, busy_level, choose_half_life, intent_scores
+from icplab.scores.level import RECENT_DAYS, Level, measure_level
 from icplab.scores.reliability import decompose_brier, explain_brier, measure_reliability
 from icplab.scores.rivals import compare_rules, find_rule, measure_gains
 from icplab.scores.sample import measure_sample, sample_findings
@@ -127,15 +128,23 @@ def fit_model(
     base, inputs = build_card(fitted)
     points = points_of_rows(base, inputs, fitted)
     rest = fitted.nuisance + opportunity_effects(fitted)
+    a, b = calibrate(points, rest, outcome, weight, check.slope)
+    level = measure_level(a + b * points, training.opportunities, training.as_of, training.horizon_days, training.dated)
+    card = _opportunity_card(training, outcome, weight, fitted, check.slope)
     return replace(
         model,
+        base_rate=_moved(base_rate, level),
         base_points=base,
         inputs=inputs,
-        calibration=calibrate(points, rest, outcome, weight, check.slope),
+        calibration=(round(a + level.shift, 6), b),
         support=describe_support(training.accounts, inputs),
         draws={"points": _plain(account_draws(fitted, inputs)), "value": _plain(value_draws)},
-        checks={**model.checks, "level_se": _level_error(training, outcome, weight)},
-        **_opportunity_card(training, outcome, weight, fitted, check.slope),
+        checks={
+            **model.checks,
+            "level_se": _level_error(training, outcome, weight, level),
+            "level_shift": level.shift,
+        },
+        **{**card, "opportunity_calibration": _at_level(card["opportunity_calibration"], level)},
     )
 
 
@@ -189,7 +198,7 @@ def findings(check: ForwardCheck, model: Model) -> list[Finding]:
     measure = check.measures.set_index("measure")
     found = [_ranking(check, measure)]
     if check.verdict == "usable":
-        found.append(_calibration(check, measure))
+        found += [_calibration(check, measure), *_level(model)]
     return found
 
 
@@ -250,7 +259,8 @@ def _calibration(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
         "p_value": round(p_value, 4),
     }
     sentence = (
-        f"{abs(100 * gap['value']):.1f} points {'more' if gap['value'] > 0 else 'less'} were won of the tested opportunities than predicted; "
+        f"Of the tested opportunities {abs(100 * gap['value']):.1f} points {'more' if gap['value'] > 0 else 'less'} were won than "
+        "predicted; "
         f"the calibration slope is {slope['value']:.2f} ({slope['low']:.2f} to {slope['high']:.2f}, 1 is right)."
     )
     if p_value >= CALIBRATION_ALARM or check.basis != "forward":
@@ -280,11 +290,39 @@ def _opportunity_card(
     }
 
 
-def _level_error(training: Training, outcome: np.ndarray, weight: np.ndarray) -> float:
-    """Standard error of the overall win rate, with whole families as units."""
-    rest = weight * (outcome - np.average(outcome, weights=weight))
-    sums = pd.Series(rest).groupby(training.opportunities["family_id"].to_numpy()).sum()
-    return round(float(np.sqrt((sums**2).sum()) / weight.sum()), 6)
+def _at_level(calibration: tuple[float, float], level: Level) -> tuple[float, float]:
+    return round(calibration[0] + level.shift, 6), calibration[1]
+
+
+def _moved(rate: float | None, level: Level) -> float | None:
+    """A rate at today's level."""
+    if rate is None or not 0 < rate < 1 or not level.shift:
+        return rate
+    return round(float(1 / (1 + (1 - rate) / rate * np.exp(-level.shift))), 6)
+
+
+def _level_error(training: Training, outcome: np.ndarray, weight: np.ndarray, level: Level) -> float:
+    """Standard error of the overall win rate, with whole families as units; and of today's level, where it has moved."""
+    rate = float(np.average(outcome, weights=weight))
+    sums = pd.Series(weight * (outcome - rate)).groupby(training.opportunities["family_id"].to_numpy()).sum()
+    error = float(np.sqrt((sums**2).sum()) / weight.sum())
+    return round(float(np.hypot(error, level.error * rate * (1 - rate))), 6)
+
+
+def _level(model: Model) -> list[Finding]:
+    """Said where today's level is not that of the whole history."""
+    shift = float(model.checks.get("level_shift", 0.0))
+    if not shift or not model.base_rate:
+        return []
+    today = model.base_rate
+    history = float(1 / (1 + (1 - today) / today * np.exp(shift)))
+    sentence = (
+        f"Opportunities opened in the last {RECENT_DAYS} days are won {'more' if shift > 0 else 'less'} often than the whole history "
+        f"says, beyond chance: probabilities are those of today's level, {fmt.percent(today)} on average instead of {fmt.percent(history)}."
+    )
+    numbers = {"days": RECENT_DAYS, "today": round(today, 4), "history": round(history, 4)}
+    action = "Look at what changed (mix, prices, definitions); the order of accounts rests on the whole history."
+    return [Finding("calibration", STEP, "watch", "level", sentence, numbers, action=action)]
 
 
 def _checks(check: ForwardCheck) -> dict[str, float | str]:

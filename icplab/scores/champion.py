@@ -19,6 +19,7 @@ from icplab.core.model import Model, account_points, from_document, value_of, wi
 from icplab.core.stats.resample import draw_weights
 from icplab.core.store import Store
 from icplab.scores.forward import MIN_LOST, MIN_TEST_WON, MIN_WON, Fold, auc, best_share, fit_accounts
+from icplab.scores.level import measure_level
 from icplab.scores.scorecard import build_card, calibrate, opportunity_effects, points_of_rows
 from icplab.scores.training import Training, label_outcomes
 
@@ -143,7 +144,8 @@ def _kept(champion: Model, challenger: Model) -> Model:
     card = {name: getattr(champion, name) for name in CARD}
     draws = {**challenger.draws, "points": champion.draws.get("points", [])}
     level = champion.checks.get("level_se", challenger.checks.get("level_se", 0.0))
-    return replace(challenger, **card, draws=draws, checks={**challenger.checks, "level_se": level})
+    checks = {"level_se": level, "level_shift": champion.checks.get("level_shift", 0.0)}
+    return replace(challenger, **card, draws=draws, checks={**challenger.checks, **checks})
 
 
 def _settled(model: Model, verdict: str, reason: str, figures: pd.DataFrame, champion: Model | None) -> Contest:
@@ -194,6 +196,7 @@ def _predict(training: Training, challenger: Model, champion: Model) -> pd.DataF
 def _fold(training: Training, champion: Model, number: int, fold: Fold) -> pd.DataFrame:
     """Probabilities of both for the opportunities of one fold; none where the past of it was too thin for a new card."""
     split, train, test, _ = fold
+    split = training.as_of if split is None else split
     y, w = training.labels(split)
     w = np.where(train, w, 0.0)
     if not test.any() or ((y > 0) & (w > 0)).sum() < MIN_WON // 2 or ((y == 0) & (w > 0)).sum() < MIN_LOST // 2:
@@ -202,6 +205,7 @@ def _fold(training: Training, champion: Model, number: int, fold: Fold) -> pd.Da
     fitted = fit_accounts(training, y, w)
     points = points_of_rows(*build_card(fitted), fitted)
     a, b = calibrate(points, fitted.nuisance + opportunity_effects(fitted), y, w, 1.0)
+    a += measure_level((a + b * points)[train], training.opportunities[train], split, training.horizon_days).shift
     return rows[["opportunity_id", "family_id"]].assign(
         fold=number,
         fitted_anew=1 / (1 + np.exp(-(a + b * points[test]))),

@@ -12,6 +12,7 @@ import pandas as pd
 from icplab.core.config import Settings
 from icplab.core.stats.resample import draw_weights
 from icplab.scores.fit import Fitted, fit_inputs
+from icplab.scores.level import measure_level
 from icplab.scores.sample import enough, measure_sample
 from icplab.scores.scorecard import build_card, opportunity_effects, points_of_rows
 from icplab.scores.training import Training, label_outcomes
@@ -197,13 +198,18 @@ def _test_fold(
     fitted = fit_accounts(training, y, w)
     opened = fit_opportunities(training, y, w, fitted)
     rows = training.opportunities.loc[test, ["opportunity_id", "account_id", "family_id", "motion"]]
+    alone = _of_account(fitted)
+    until = training.as_of if split is None else split
+    level = measure_level(
+        alone[train], training.opportunities[train], until, training.horizon_days, training.dated and split is not None
+    ).shift
     return rows.assign(
         fold=fold,
         period=period,
-        linear=_without_owner(opened)[test],
+        linear=_without_owner(opened)[test] + level,
         points=points_of_rows(*build_card(opened, opportunity=True), opened)[test],
         account_points=points_of_rows(*build_card(fitted), fitted)[test],
-        account_probability=1 / (1 + np.exp(-_of_account(fitted)[test])),
+        account_probability=1 / (1 + np.exp(-alone[test] - level)),
     )
 
 

@@ -173,12 +173,18 @@ def with_cuts(model: Model, cuts: dict[str, float], draws: dict[str, list]) -> M
     return replace(model, cuts=cuts, draws={**model.draws, **draws})
 
 
-def points_table(model: Model, *, opportunity: bool = False) -> pd.DataFrame:
-    """The scorecard of accounts (or of opportunities) as a table a person can apply: input, level, points."""
+def points_table(model: Model, *, opportunity: bool = False, named: bool = False) -> pd.DataFrame:
+    """The scorecard of accounts (or of opportunities) as a table a person can apply: input, level, points.
+
+    With `named`, segments carry their names beside their ids.
+    """
+    names = dict(zip(model.segments.get("ids", []), model.segments.get("names", []), strict=False)) if named else {}
     base = model.opportunity_base if opportunity else model.base_points
     lines: list[tuple[str, str, float]] = [("base", "", base)]
     for item in model.opportunity_inputs if opportunity else model.inputs:
-        lines += [(item.name, level, points) for level, points in zip(item.levels, item.points, strict=True)]
+        own = names if item.kind == "posterior" or item.trait == "segment_id" else {}
+        levels = [f"{v} {own[v]}" if own.get(v, v) != v else v for v in item.levels]
+        lines += [(item.name, level, points) for level, points in zip(levels, item.points, strict=True)]
         lines.append((item.name, "(unknown)", item.missing))
     return pd.DataFrame(lines, columns=["input", "level", "points"])
 
