@@ -96,7 +96,7 @@ def _expect(market: Market, density: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _maximise(market: Market, resp: np.ndarray, before: tuple[np.ndarray, np.ndarray]) -> Mixture:
     """M step of all starts. `score` carries the penalty until the likelihood is known."""
     s, k, n = resp.shape
-    flat = (resp if market.even else resp * market.weights).reshape(s * k, n)
+    flat = (resp if market.even else (resp * market.weights).astype(market.dtype, copy=False)).reshape(s * k, n)
     rate, own = _rates(market, (flat @ market.levels).astype(float, copy=False).T.reshape(-1, s, k))
     size, mean, covariance = measure_moments(market, flat, before)
     free = own.sum(axis=2) * (market.size - 1)  # (s, v): rates beyond those shared

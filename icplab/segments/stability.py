@@ -31,7 +31,7 @@ def jaccard_of_refits(
     family : (n,) family of each account, the unit of resampling
     """
     rng = np.random.default_rng([seed, 4])
-    market = Market(blocks)
+    market = Market(blocks, single=True)  # comparisons of fits; half the time
     weights = draw_weights(family, resamples, rng)[:, market.order]
     optima = collect_optima(market, known.k, weights, rng, starts=OPTIMA_STARTS, known=known)
     return refit_resamples(market, optima, label[market.order], weights, "refitting for stability")[0]
@@ -54,7 +54,7 @@ def resample_each_k(
     One row per k: k, jaccard (mean over classes and resamples), weakest (the class found again least), chosen_in (share of
     resamples in which this k has the lowest BIC of those allowed).
     """
-    market = Market(blocks)
+    market = Market(blocks, single=True)  # comparisons of fits; half the time
     weights = draw_weights(family, resamples, np.random.default_rng([seed, 4]))[:, market.order]
     found: list[np.ndarray] = []
     scores: list[np.ndarray] = []
