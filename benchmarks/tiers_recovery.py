@@ -224,7 +224,7 @@ def _next_quarter(promise: pd.DataFrame, tier: pd.Series, market: Market) -> lis
         n = max(round(row["n"]), 1)
         p = market.p[rng.choice(ids.to_numpy(), n)].to_numpy()
         rate = (rng.random(n) < 1 / (1 + np.exp(-(np.log(p / (1 - p)) + period)))).mean()
-        inside.append(float(row["low"] - 0.5 / n <= rate <= row["high"] + 0.5 / n))
+        inside.append(float(row["low"] <= rate <= row["high"]))
     return inside
 
 
