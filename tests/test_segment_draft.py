@@ -79,6 +79,15 @@ class TestColumn:
         assert gates.loc[["exists", "value"], "draft_passes"].tolist() == [False, False]
         assert gates.loc["exists", "draft"] < 0 < gates.loc["exists", "found"]
 
+    def test_what_explains_the_gain_otherwise_stands_against_both(self, made, by_column):
+        found, team, _ = by_column["known"]
+        why = "one smooth continuum reaches 99% of what the groups gain"
+        curved = replace(found, verdict="reproducible", evidence={**found.evidence, "reason": why})
+        given = {"catalogue": made[1], "settings": Settings(), "stability": None}
+        gates = segments.judge_draft(team, curved, made[0], made[2], **given).set_index("gate")
+        assert gates.loc["exists", ["draft_passes", "found_passes"]].tolist() == [False, False]
+        assert gates.loc["exists", "says"] == why
+
     def test_agreement_is_one_with_the_groups_and_nothing_with_the_lot(self, by_column):
         assert segments.agreement_of(by_column["known"][1], by_column["known"][0]) > 0.9
         assert abs(segments.agreement_of(by_column["lot"][1], by_column["lot"][0])) < 0.1

@@ -318,6 +318,8 @@ def _existence(each: Segmentation, accounts: pd.DataFrame, found: Segmentation) 
     if reach is None or mean is None:
         return ("exists", np.nan, gain, None, says)
     needed = max(reach, MIN_RATIO * mean)
+    if found.evidence.get("reason"):  # something else than groups explains the gain over twins
+        return ("exists", needed, gain, False, found.evidence["reason"])
     return ("exists", needed, gain, bool(gain >= needed), says)
 
 
