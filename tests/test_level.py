@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from icplab.scores.forward import shrunken_slope
 from icplab.scores.level import Level, measure_level
 
 AS_OF = pd.Timestamp("2026-06-30").as_unit("us")
@@ -65,3 +66,10 @@ def test_what_closes_after_the_day_is_not_known_on_it():
     later = frame["closed_at"] > day
     hidden = frame.assign(status=frame["status"].mask(later, "open"), closed_at=frame["closed_at"].mask(later))
     assert measure_level(log_odds, frame, day, 365) == measure_level(log_odds, hidden, day, 365)
+
+
+def test_a_slope_is_believed_as_far_as_its_error_and_wholly_when_it_is_proven_wrong():
+    assert shrunken_slope(1.0, 0.1, 800) == 1.0
+    assert 0.95 < shrunken_slope(0.8, 0.1, 800) < 1.0
+    assert shrunken_slope(0.6, 0.05, 800) == pytest.approx(0.6, abs=0.01)
+    assert shrunken_slope(0.1, 0.05, 800) == 0.5

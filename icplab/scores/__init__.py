@@ -23,6 +23,7 @@ from icplab.scores.fit import Fitted
 from icplab.scores.forward import (
     MIN_LOST,
     MIN_WON,
+    SLOPE_PROOF,
     ForwardCheck,
     check_forward,
     describe_check,
@@ -263,6 +264,11 @@ def _calibration(check: ForwardCheck, measure: pd.DataFrame) -> Finding:
         "predicted; "
         f"the calibration slope is {slope['value']:.2f} ({slope['low']:.2f} to {slope['high']:.2f}, 1 is right)."
     )
+    if check.basis == "forward" and abs(slope["value"] - 1) > SLOPE_PROOF * (slope["high"] - slope["low"]) / (2 * 1.96):
+        told = "too far apart" if slope["value"] < 1 else "too close together"
+        sentence += f" More than chance would do: probabilities were {told}, and are drawn to what the check found."
+        action = "Look at which traits told won from lost earlier and no longer do, before staffing to the top tier."
+        return Finding("calibration", STEP, "watch", "probabilities", sentence, numbers, action=action)
     if p_value >= CALIBRATION_ALARM or check.basis != "forward":
         return Finding("calibration", STEP, "info", "probabilities", sentence, numbers)
     return Finding(

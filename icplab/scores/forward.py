@@ -24,6 +24,7 @@ MIN_TEST_WON = 10  # wins of the test period below which its AUC says nothing
 FOLDS = 5  # of the cross-validation where there are no dates
 REPLICATES = 500  # resamples of families behind the interval of the AUC
 SLOPE_SD_WINS = 30.0  # over the number of wins: how far from 1 the slope of a shrunken model is expected (.03 at 1,000)
+SLOPE_PROOF = 3.1  # standard errors: two in a thousand, as the alarm of the level
 LEVEL = 0.95
 
 
@@ -92,13 +93,23 @@ def check_forward(training: Training, settings: Settings, seed: int) -> ForwardC
         return _nothing(training, "insufficient-evidence", basis)
     measures = _measure(known, basis, seed)
     low = float(measures.loc[measures["measure"] == "auc_accounts", "low"].iloc[0])
-    slope = measures.set_index("measure").loc["slope"]
-    error = max((slope["high"] - slope["low"]) / (2 * 1.96), 1e-3)
-    expected = SLOPE_SD_WINS / max(float(((y > 0) & (w > 0)).sum()), 1.0)
-    trust = expected**2 / (expected**2 + error**2)
-    shrink = float(np.clip(1 + trust * (slope["value"] - 1), 0.5, 1.2))
+    slope, below, above = measures.set_index("measure").loc["slope", ["value", "low", "high"]].to_numpy("float64")
+    shrink = shrunken_slope(slope, max((above - below) / (2 * 1.96), 1e-3), int(((y > 0) & (w > 0)).sum()))
     verdict = "usable" if low > 0.5 else _failed(training)
     return ForwardCheck(predictions, measures, _bins(known), basis, verdict, shrink)
+
+
+def shrunken_slope(slope: float, error: float, wins: int) -> float:
+    """Factor for the calibration: the slope of the check as far as it is to be believed, between 0.5 and 1.2.
+
+    A shrunken model is expected near 1, the nearer the more wins it has; a slope that lies SLOPE_PROOF standard errors away
+    says that what told accounts apart no longer does so, and is taken but for its own uncertainty.
+    """
+    expected = SLOPE_SD_WINS / max(wins, 1)
+    trust = expected**2 / (expected**2 + error**2)
+    if abs(slope - 1) > SLOPE_PROOF * error:
+        trust = max(trust, 1 - (error / (slope - 1)) ** 2)
+    return float(np.clip(1 + trust * (slope - 1), 0.5, 1.2))
 
 
 # How the figures of the check are called on a page.
