@@ -93,7 +93,7 @@ def check_forward(training: Training, settings: Settings, seed: int) -> ForwardC
         return _nothing(training, "insufficient-evidence", basis)
     measures = _measure(known, basis, seed)
     low = float(measures.loc[measures["measure"] == "auc_accounts", "low"].iloc[0])
-    slope, below, above = measures.set_index("measure").loc["slope", ["value", "low", "high"]].to_numpy("float64")
+    slope, below, above = measures.set_index("measure").loc["slope", ["value", "low", "high"]].tolist()
     shrink = shrunken_slope(slope, max((above - below) / (2 * 1.96), 1e-3), int(((y > 0) & (w > 0)).sum()))
     verdict = "usable" if low > 0.5 else _failed(training)
     return ForwardCheck(predictions, measures, _bins(known), basis, verdict, shrink)
