@@ -1,8 +1,8 @@
 """Reads planted markets, makes the figures of the segment step: recovery, number, existence, filters, ids, scenarios, speed.
 
 `python -m benchmarks.segments` prints every part; `--parts recovery existence` some of them. Markets come from two generators:
-the simulator, and `segment_markets`, which shares nothing with it. Seeds below 1,000 are for tuning; figures are reported on 10,000
-and above. Beside the tool stand the Bayes oracle and a naive analyst (one-hot k-means, k by silhouette).
+the simulator, and `segment_markets`, which shares nothing with it; `--parts hostile` takes shapes that neither expects. Seeds below
+1,000 are for tuning; figures are reported on 10,000 and above. Beside the tool stand the Bayes oracle and a naive analyst (one-hot k-means, k by silhouette).
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ RECIPES = {"simulator": {}, "stack-300": {"tools": 300}}  # of the clean market;
 
 def _market(source: str, n: int, seed: int):
     """(accounts, catalogue, planted label or None, oracle's label) by either generator; labels by sorted account_id."""
-    from benchmarks import segment_markets
+    from benchmarks import segment_hostile, segment_markets
     from icplab import features
     from icplab.core.config import Settings
     from icplab.simulate import simulate_market
     from icplab.simulate.recipe import Recipe
 
+    if source in segment_hostile.WITHOUT or source in segment_hostile.PLANTED:
+        made = segment_hostile.make_hostile(source, n, seed)
+        return made.accounts, made.catalogue, made.label, made.oracle
     if source == "other":
         made = segment_markets.make_planted(n, seed)
         return made.accounts, made.catalogue, made.label, made.oracle
@@ -180,6 +183,7 @@ def judge_real() -> dict:
 
 def tasks(parts: list[str], seeds: int, first: int) -> Iterator[tuple[str, Callable, tuple]]:
     """Everything that is to be judged, one market each."""
+    from benchmarks.segment_hostile import PLANTED, WITHOUT
     from benchmarks.segment_markets import CONTINUA
 
     for seed in range(first, first + seeds):
@@ -195,6 +199,9 @@ def tasks(parts: list[str], seeds: int, first: int) -> Iterator[tuple[str, Calla
         if "scenarios" in parts:
             for source in SCENARIOS:
                 yield "scenarios", judge_scenario, (source, 1500, seed)
+        if "hostile" in parts:
+            for source in (*WITHOUT, *PLANTED):
+                yield "hostile", judge_scenario, (source, 1500, seed)
         if "ids" in parts:
             yield "ids", judge_ids, ("simulator", 1500, seed)
 
@@ -280,6 +287,7 @@ _SHOW = {
     "power": _show_power,
     "existence": _show_existence,
     "scenarios": _show_scenarios,
+    "hostile": _show_scenarios,
     "ids": _show_ids,
     "real": _show_real,
 }

@@ -12,7 +12,7 @@ from icplab.core.findings import Finding
 from icplab.core.schema import UNASSIGNED
 from icplab.segments.blocks import read_blocks, variable_names
 from icplab.segments.counts import count_pairs
-from icplab.segments.existence import MIN_RATIO
+from icplab.segments.existence import MIN_RATIO, MOST_CONTINUUM
 from icplab.segments.fit import Segmentation
 from icplab.segments.motion import MIN_DEALS_A_YEAR, MIN_WINS
 from icplab.segments.rules import DESCRIBABLE
@@ -105,7 +105,11 @@ def _verdict(segmentation: Segmentation, segments: pd.DataFrame) -> Finding:
         )
         numbers["null_markets"] = e["null_markets"]
         numbers["continuum"] = e.get("continuum")
-        test += f" But {e['reason']}." if e.get("reason") else ""
+        if e.get("reason"):
+            test += f" But {e['reason']}."
+        elif e.get("continuum") is not None:
+            reached = f"{e['continuum']:.0%}" if e["continuum"] > 0 else "nothing"
+            test += f" One smooth continuum reaches {reached} of the groups' gain (less than {MOST_CONTINUUM:.0%} is asked for)."
     sentence = {
         "natural": f"The {e['accounts']:,} accounts fall into {k} natural segments.{test}",
         "reproducible": (
