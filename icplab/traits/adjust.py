@@ -150,10 +150,11 @@ def plain_nuisance(
 def _size(observations: pd.DataFrame) -> Floats:
     """Log employees, standardised, with bends at even quantiles, and an indicator of missing."""
     size = np.log1p(observations["employees"].to_numpy(dtype=float, na_value=np.nan).clip(0))
-    unknown = np.isnan(size)
-    if unknown.all() or np.nanstd(size) == 0:
+    unknown = ~np.isfinite(size)
+    known = size[~unknown]
+    if not len(known) or known.std() == 0:
         return np.empty((len(size), 0))
-    z = np.where(unknown, 0.0, (size - np.nanmean(size)) / np.nanstd(size))
+    z = np.where(unknown, 0.0, (np.where(unknown, 0.0, size) - known.mean()) / known.std())
     n_bends = int(np.clip((~unknown).sum() // BEND_ROWS, 2, BENDS))
     bends = np.unique(np.quantile(z[~unknown], np.arange(1, n_bends + 1) / (n_bends + 1)))
     columns = [z, *(np.where(unknown, 0, np.maximum(z - b, 0)) for b in bends)]

@@ -126,7 +126,7 @@ def _when(entry: dict) -> str:
 
 
 def _risk_words(risks: dict) -> str:
-    return f"{_trait_words(risks['traits'])} · lost because: {share_words(risks['loss_reasons'])}"
+    return f"{_trait_words(risks['traits'])} · lost most often, timing included: {share_words(risks['loss_reasons'])}"
 
 
 def rule_words(rule: dict) -> str:

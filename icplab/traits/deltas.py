@@ -46,7 +46,7 @@ def measure_icp_delta(
         One row per outcome and scope (the whole market, and segments that can be measured): observations `n_yes`, `n_no`;
         `yes`, `no` (rates, or geometric means in the outcome's unit); `ratio` with low and high (odds ratio, or ratio of
         geometric means); `adjusted_yes`, `adjusted_no` (what every observation would show inside and outside, by the model);
-        `adjusted` with its interval: held equal in segment, size, source, region, motion, quarter and seller (product too, for
+        `adjusted` with its interval: held equal in segment, size, source, region, motion, month and seller (product too, for
         value, cycle and margin); `status` (`ok`, `insufficient`, `not_measured`). 95 % intervals clustered by family.
 
     Notes

@@ -128,14 +128,25 @@ def _supported_one(row: dict, outcome: str) -> Finding:
     if outcome in ("win", "retention", "expansion") and not pd.isna(row["rate"]):
         rates = f" Crude: {fmt.percent(row['rate'])} with it, {fmt.percent(row['rate_without'])} without."
     sentence = (
-        f"{level_words(row['trait'], row['level'])} is associated with {OUTCOME_WORDS[outcome]}: {ratio} × "
+        f"{level_words(row['trait'], row['level'])} is associated with {_side(row, outcome)}: {ratio} × "
         f"{fmt.ratio(row['adjusted'])} ({fmt.ratio(row['adjusted_low'])}–{fmt.ratio(row['adjusted_high'])}) against accounts "
-        f"without it that are alike in segment, size, source, region, quarter and seller, n {fmt.integer(row['n'])}, "
+        f"without it that are alike in segment, size, source, region, time and seller; × {fmt.ratio(row['shrunken'])} is the "
+        f"one to quote, because the strongest of many are flattered; n {fmt.integer(row['n'])}, "
         f"{fmt.integer(row['support'])} with it.{rates}"
     )
     keys = ("n", "support", "adjusted", "adjusted_low", "adjusted_high", "shrunken", "q_value", "rate", "rate_without")
     numbers = {k: _plain(row[k]) for k in keys}
     return Finding("supported-trait", STEP, "info", level_words(row["trait"], row["level"]), sentence, numbers)
+
+
+def _side(row: dict, outcome: str) -> str:
+    """More or less of the outcome."""
+    less, words = row["adjusted"] < 1, OUTCOME_WORDS[outcome]
+    if outcome in ("win", "retention", "expansion"):
+        return f"{words} {'less' if less else 'more'} often"
+    if outcome == "cycle":
+        return f"a {'shorter' if less else 'longer'} sales cycle"
+    return f"a {'lower' if less else 'higher'} {words.removeprefix('the ')}"
 
 
 def _pairs(pairs: pd.DataFrame) -> list[Finding]:
