@@ -322,17 +322,20 @@ def workspace_of(workspace: str) -> str:
 
 
 def resolve_as_of(given: str, settings: Settings, inputs: dict) -> pd.Timestamp:
-    """The as-of date: as given, else of the workspace, else the last date in the data."""
-    if given:
-        try:
-            return pd.Timestamp(given).normalize().as_unit("us")
-        except ValueError as error:
-            problem = Problem(
-                "ICP-E049",
-                "is not a calendar date",
-                fix="write it like 2026-06-30",
-                column="as_of",
-                value=given,
-            )
-            raise BadInput(problem) from error
-    return pd.Timestamp(settings.workspace.as_of or inputs["as_of"]).normalize().as_unit("us")
+    """The as-of date: as given, else of the workspace, else the last date in the data.
+
+    Raises
+    ------
+    BadInput
+        ICP-E049 when it is no date, or earlier than the first opportunity: nothing was known then.
+    """
+    try:
+        as_of = pd.Timestamp(given or settings.workspace.as_of or inputs["as_of"]).normalize().as_unit("us")
+    except ValueError as error:
+        message, fix = "is not a calendar date", "write it like 2026-06-30"
+        raise BadInput(Problem("ICP-E049", message, fix, column="as_of", value=given)) from error
+    first = inputs.get("dates", {}).get("opportunities", {}).get("created_at", [""])[0]
+    if first and as_of < pd.Timestamp(first):
+        message = f"is earlier than the first opportunity ({first}): nothing was known then"
+        raise BadInput(Problem("ICP-E049", message, "name a later date", column="as_of", value=f"{as_of:%Y-%m-%d}"))
+    return as_of

@@ -397,6 +397,12 @@ def _changed(old, new):
 
 STOPS = {
     "empty file": (b"", "ICP-E002", None, ""),
+    "byte-order mark alone": (b"\xef\xbb\xbf", "ICP-E002", None, ""),
+    "UTF-16 mark alone": (b"\xff\xfe", "ICP-E002", None, ""),
+    "delimiter line alone": ("sep=;\n", "ICP-E002", None, ""),
+    "delimiters alone": (",,,\n,,,\n", "ICP-E002", None, ""),
+    "no-break spaces alone": ("\u00a0\n\u00a0\n", "ICP-E002", None, ""),
+    "empty quotes alone": ('""\n""\n', "ICP-E002", None, ""),
     "header only": (_HEAD + "\n", "ICP-E003", None, ""),
     "cp1252 undeclared": (_changed("web", "Zürich").encode("cp1252"), "ICP-E009", None, ""),
     "NUL byte": (_changed("web", "w\0b"), "ICP-E011", None, ""),
@@ -404,6 +410,8 @@ STOPS = {
     "text after a quote": (_changed("O3,A2", 'O3,"A2"x'), "ICP-E012", 3, ""),
     "Excel by another name": (b"PK\x03\x04xxxx", "ICP-E014", None, ""),
     "web page": (b"<!DOCTYPE html><table>", "ICP-E014", None, ""),
+    "JSON lines": ('{"opportunity_id": "O1"}\n', "ICP-E014", None, ""),
+    "JSON list with a mark": ('\ufeff[\n {"opportunity_id": "O1"}]', "ICP-E014", None, ""),
     "unknown tail": (OPPORTUNITIES + "\nsome remark\n", "ICP-E022", None, ""),
     "totals in full width": (OPPORTUNITIES + "Grand Total,,,,,2540.5,\n", "ICP-E022", None, ""),
     "two columns of one name": (_changed("source", "amount"), "ICP-E024", None, "amount"),
@@ -517,6 +525,15 @@ def test_a_fifo_is_refused_without_being_opened(tmp_path):
     folder = fill(tmp_path / "w", opportunities="")
     os.mkfifo(folder / "opportunities.csv")
     assert found(folder, "ICP-E004")[0].file == "opportunities.csv"
+
+
+@pytest.mark.parametrize("name", ["opportunities.xls", "Opportunities.ODS", "opportunities.json", "opportunities.xlsm"])
+def test_a_required_table_in_a_format_that_is_not_read_is_told_by_its_file(name, tmp_path):
+    folder = fill(tmp_path / "w", opportunities="")
+    (folder / name).write_bytes(b"PK\x03\x04")
+    (folder / "opportunities.csv").unlink(missing_ok=True)
+    codes = [(p.code, p.file) for p in check_workspace(folder).problems if p.outcome == "E"]
+    assert codes == [("ICP-E015" if name.endswith("xlsm") else "ICP-E014", name)]
 
 
 def test_excel_files_are_refused_with_the_way_out(tmp_path):

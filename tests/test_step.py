@@ -84,6 +84,13 @@ def test_a_malformed_date_is_refused_by_name():
         resolve_as_of("2026-13-01", Settings(), {"as_of": "2026-01-01"})
 
 
+def test_a_date_before_anything_was_known_is_refused():
+    inputs = {"as_of": "2026-01-01", "dates": {"opportunities": {"created_at": ["2024-03-01", "2025-12-30"]}}}
+    with pytest.raises(BadInput, match=r'"1999-01-01" is earlier than the first opportunity \(2024-03-01\)'):
+        resolve_as_of("1999-01-01", Settings(), inputs)
+    assert resolve_as_of("2024-03-01", Settings(), inputs) == pd.Timestamp("2024-03-01")
+
+
 def test_the_date_is_given_else_the_workspace_says_else_the_data():
     declared = settings_from_json(json.dumps({**json.loads(SETTINGS), "workspace": {"as_of": "2026-02-01"}}))
     inputs = {"as_of": "2026-01-15"}

@@ -68,7 +68,7 @@ def find_files(folder: Path, settings: Settings) -> tuple[list[InputFile], list[
             else:
                 found.append(InputFile(table, path, _name(folder, path, source), source, native))
         if not files and CANONICAL[table].required and table not in refused:
-            problems.append(_missing(table, here))
+            problems.append(_in_other_format(folder, here, table) or _missing(table, here))
     return found, problems, by_default
 
 
@@ -183,6 +183,12 @@ def _canonical(here: list[Path], table: str, problems: list[Problem]) -> list[Pa
         problems.append(Problem("ICP-E036", f"{names} both hold the table {table}", fix, file))
         return []
     return paths
+
+
+def _in_other_format(folder: Path, here: list[Path], table: str) -> Problem | None:
+    """Why the file that carries the name of a required table is not read, where there is one."""
+    named = (p for p in here if name_without_ending(p).lower() == table and ending(p) not in CANONICAL_ENDINGS)
+    return next((problem for p in named if (problem := refusal_of(folder, p))), None)
 
 
 def _missing(table: str, here: list[Path]) -> Problem:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from icplab.core.config import Settings
 from icplab.core.schema import Column
-from icplab.intake.batch import Batch, is_among, toml_text
+from icplab.intake.batch import Batch, is_among, shown_text, toml_text
 from icplab.intake.records import plain_name
 
 # Labels that point to another table without being identifiers: a miss is told, the record stays.
@@ -135,7 +135,7 @@ def _check_soft_link(batch: Batch, column: str, target: Batch, name: str) -> Non
             batch.say("ICP-W044", message, fix=fix, column=column, value=level, count=count)
         else:
             fix = f"if they are the same: [values.{batch.table.name}.{column}] {toml_text(level)} = {toml_text(other)}"
-            message = f'is not in {table}, where "{other}" is; the two are kept apart'
+            message = f'is not in {table}, where "{shown_text(other)}" is; the two are kept apart'
             batch.say("ICP-W080", message, fix=fix, column=column, value=level, count=count)
 
 
@@ -156,7 +156,7 @@ def _check_spellings(batch: Batch, column: str) -> None:
                 fix = (
                     f"if they are the same: [values.{batch.table.name}.{column}] {toml_text(level)} = {toml_text(main)}"
                 )
-                message = f'is spelled like "{main}"; the two are kept apart'
+                message = f'is spelled like "{shown_text(main)}"; the two are kept apart'
                 batch.say("ICP-W080", message, fix=fix, column=column, value=level, count=count)
 
 

@@ -39,7 +39,8 @@ def outline(records: Records, file: str, expected: set[str], notes: list[Problem
     """Divide the records of a file; every one of them ends in exactly one class.
 
     `expected` holds the hoped-for column names (plain): the header is the record among the first thirty that has most of
-    them. Raises `BadInput` for a header that cannot be used (ICP-E003, E024, E025) or an unrecognised tail (E022).
+    them. Raises `BadInput` for blank records only (ICP-E002), a header that cannot be used (E003, E024, E025) or an unrecognised
+    tail (E022).
     """
     kind, names = classify(records, file, expected, notes)
     data = kind == "data"
@@ -58,6 +59,8 @@ def classify(records: Records, file: str, expected: set[str], notes: list[Proble
     """
     cells, widths = records.cells, records.widths
     filled = _filled(cells)
+    if not filled.any():
+        raise BadInput(Problem("ICP-E002", "holds only blank records", "export it again", file))
     header = _find_header(cells, filled, expected)
     kind = np.where(filled == 0, "blank", "data").astype(object)
     kind[:header] = np.where(filled[:header] > 0, "preamble", "blank")

@@ -31,7 +31,8 @@ _MAGIC = (
     (b"SQLite format 3\0", "a SQLite file", "give it the ending .sqlite and say which table"),
     (b"%PDF", "a PDF file", "export as CSV"),
 )
-_HTML = re.compile(rb"^\s*<(!doctype html|html|table|\?xml)", re.IGNORECASE)
+_HTML = re.compile(rb"^(\xef\xbb\xbf)?\s*<(!doctype html|html|table|\?xml)", re.IGNORECASE)
+_JSON = re.compile(rb'^(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"')
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def read_delimited(data: bytes, file: str, source: Source, expected: Iterable[st
     """
     data = _decoded(data, file, source, notes)
     data, declared, skipped = _without_sep_line(data, source, file, notes)
+    if not data.strip():  # nothing but a byte-order mark, or a line that names the delimiter
+        raise _stop("ICP-E002", "is empty", "export it again", file)
     if declared and not usable_delimiter(declared):
         raise _stop(
             "ICP-E019", "cannot be a delimiter", 'use one character, such as ";" or "\\t"', file, value=declared
@@ -108,7 +111,10 @@ def is_other_format(data: bytes) -> bool:
     """Whether the first bytes are not those of a UTF-8 text table."""
     marked = data[:2] in (b"\xff\xfe", b"\xfe\xff") or _looks_like_utf16(data)
     return (
-        marked or not data.strip() or data.startswith(tuple(m for m, _, _ in _MAGIC)) or bool(_HTML.match(data[:200]))
+        marked
+        or not data.strip()
+        or data.startswith(tuple(m for m, _, _ in _MAGIC))
+        or any(form.match(data[:200]) for form in (_HTML, _JSON))
     )
 
 
@@ -132,6 +138,8 @@ def _decoded(data: bytes, file: str, source: Source, notes: list[Problem]) -> by
             raise _stop("ICP-E014", f"is {kind}, whatever its name says", fix, file)
     if _HTML.match(data[:200]):
         raise _stop("ICP-E014", "is a web page or XML, whatever its name says", "export as CSV", file)
+    if _JSON.match(data[:200]):
+        raise _stop("ICP-E014", "is JSON, whatever its name says", "export as CSV", file)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or _looks_like_utf16(data):
         data = _from_utf16(data, file, notes)
     elif source.encoding.lower() not in ("utf-8", "utf8"):

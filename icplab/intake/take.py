@@ -191,7 +191,7 @@ def _read(folder: Path) -> _Reading:
         return reading
     files, problems, by_default = find_files(folder, reading.settings)
     reading.problems += problems
-    reading.defaults += [f"{t}: canonical file name" for t in by_default]
+    reading.defaults += by_default
     with Connections(reading.settings) as connections:
         for table in CANONICAL:
             mine = [f for f in files if f.table == table]
