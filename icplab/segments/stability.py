@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from icplab.segments.blocks import Blocks
-from icplab.segments.mixture import Market, Mixture, log_density
+from icplab.segments.mixture import Market, Mixture, fit_mixture, log_density
 from icplab.segments.resampling import collect_optima, draw_weights, refit_resamples
 
 VALID_JACCARD = 0.75  # Hennig (2007), as in fpc::clusterboot: below it membership is doubtful
@@ -58,9 +58,13 @@ def resample_each_k(
     weights = draw_weights(family, resamples, np.random.default_rng([seed, 4]))[:, market.order]
     found: list[np.ndarray] = []
     scores: list[np.ndarray] = []
+    smaller: Mixture | None = None
     for k in ks:
         rng = np.random.default_rng([seed, 40 + k])
-        optima = collect_optima(market, k, weights, rng, starts=OPTIMA_STARTS)
+        # The best fit with one class less, cut once more: an optimum that random starts find on some resamples only.
+        cut = fit_mixture(market, k, rng, OPTIMA_STARTS, smaller=smaller, shapes=True)
+        optima = collect_optima(market, k, weights, rng, starts=OPTIMA_STARTS, known=cut)
+        smaller = optima[0]
         label = log_density(market, optima[0])[0].argmax(axis=0)
         similar, score = refit_resamples(market, optima, label, weights, f"resampling {k} segments")
         found.append(similar.mean(axis=0))
